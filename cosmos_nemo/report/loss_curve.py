@@ -1,0 +1,97 @@
+"""Draws the loss of one or several runs from their ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cosmos_nemo.errors import UserError
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Reads the metrics of a run.
+
+    Args:
+        run_dir: the run folder, or its ``metrics.jsonl``.
+
+    Returns:
+        One dictionary per logged step, in file order.
+
+    Raises:
+        UserError: the file is missing, empty, or a line of it is not JSON.
+    """
+    path = run_dir if run_dir.suffix == ".jsonl" else run_dir / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"no metrics at {path}; give the folder of a training run (it holds metrics.jsonl).")
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number} is not JSON ({error.msg}); delete that line to go on.") from None
+    if not rows:
+        raise UserError(f"{path} is empty; the run has not finished a step yet.")
+    return rows
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Mean of the last `window` values (of fewer at the start), one per value.
+
+    The diffusion loss of one step depends mostly on the noise level drawn for it, so that only an
+    average over many steps shows whether the model learns.
+    """
+    means = []
+    for end in range(1, len(values) + 1):
+        last = values[max(0, end - window) : end]
+        means.append(sum(last) / len(last))
+    return means
+
+
+def plot_loss(run_dirs: Sequence[Path], output: Path, window: int | None = None) -> dict[str, tuple[float, float]]:
+    """Writes a PNG with the loss of each run and its running mean.
+
+    Args:
+        run_dirs: run folders that hold ``metrics.jsonl``.
+        output: the PNG; written under a temporary name, then renamed.
+        window: steps of the running mean; a tenth of the run by default, at least 5.
+
+    Returns:
+        For each run name the mean loss of the first and of the last window.
+
+    Raises:
+        UserError: see `read_metrics`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    summary = {}
+    for run_dir in run_dirs:
+        rows = [row for row in read_metrics(run_dir) if "loss" in row]
+        steps, losses = [row["step"] for row in rows], [row["loss"] for row in rows]
+        width = window or max(5, len(losses) // 10)
+        name = (run_dir.parent if run_dir.suffix == ".jsonl" else run_dir).name
+        means = running_mean(losses, width)
+        (line,) = axes.plot(steps, means, label=f"{name} (mean of {width} steps)", linewidth=2)
+        axes.plot(steps, losses, color=line.get_color(), alpha=0.25, linewidth=0.8)
+        validation = [(row["step"], row["val_loss"]) for row in read_metrics(run_dir) if "val_loss" in row]
+        if validation:
+            axes.plot(*zip(*validation, strict=True), "o--", color="black", markersize=4, label=f"{name} validation")
+        summary[name] = (sum(losses[:width]) / len(losses[:width]), means[-1])
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("loss")
+    axes.set_yscale("log")
+    axes.grid(True, which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.tmp")
+    figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)
+    os.replace(temporary, output)
+    return summary
