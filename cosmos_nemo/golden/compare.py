@@ -1,0 +1,97 @@
+"""Compares a computed tensor with its golden value."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How far one quantity is from its golden value."""
+
+    quantity: str
+    max_abs_diff: float
+    tolerance: str
+    """The rule in words, for the table."""
+    excess: float
+    """Largest difference in units of what is allowed there; a quantity passes at <= 1. Infinite for NaN."""
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every element is within the tolerance."""
+        return self.excess <= 1.0
+
+
+def compare(quantity: str, actual: Tensor, expected: Tensor, tolerance: Mapping[str, float]) -> Comparison:
+    """Check |actual - expected| <= atol + rtol |expected| for every element.
+
+    Args:
+        quantity: name for the table.
+        actual: what was computed; any float dtype and device.
+        expected: the golden value, of the same shape.
+        tolerance: `atol` and `rtol` (0 where absent).
+
+    Raises:
+        UserError: the tolerance gives neither `atol` nor `rtol`.
+    """
+    if not {"atol", "rtol"} & set(tolerance):
+        raise UserError(f"tolerance {dict(tolerance)} has neither atol nor rtol")
+    atol, rtol = tolerance.get("atol", 0.0), tolerance.get("rtol", 0.0)
+    allowed = atol + rtol * expected.double().abs()
+    return _compare(quantity, actual, expected, allowed, f"{atol:.0e} + {rtol:.0e} |ref|")
+
+
+def compare_gradient(quantity: str, actual: Tensor, expected: Tensor, tolerance: Mapping[str, float]) -> Comparison:
+    """Check |actual - expected| <= grad_rtol_of_max * max |expected| for every element of a gradient.
+
+    A gradient's small elements are sums of large cancelling terms, so their error scales with the tensor's largest.
+
+    Args:
+        quantity: name for the table.
+        actual: the computed gradient.
+        expected: the golden gradient, of the same shape.
+        tolerance: `grad_rtol_of_max`.
+
+    Raises:
+        UserError: the tolerance does not give `grad_rtol_of_max`.
+    """
+    if "grad_rtol_of_max" not in tolerance:
+        raise UserError(f"tolerance {dict(tolerance)} has no grad_rtol_of_max")
+    relative = tolerance["grad_rtol_of_max"]
+    allowed = (relative * expected.double().abs().max()).expand(expected.shape)
+    return _compare(quantity, actual, expected, allowed, f"{relative:.0e} max|ref|")
+
+
+def compare_names(quantity: str, actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Comparison]:
+    """Return one failed comparison if the two sets of names differ, else nothing."""
+    missing, unexpected = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
+    if not missing and not unexpected:
+        return []
+    return [failed(quantity, f"not computed: {missing}; not in the golden file: {unexpected}")]
+
+
+def failed(quantity: str, note: str) -> Comparison:
+    """Return a failed comparison of something that has no difference to show."""
+    return Comparison(quantity=quantity, max_abs_diff=math.inf, tolerance="-", excess=math.inf, note=note)
+
+
+def _compare(quantity: str, actual: Tensor, expected: Tensor, allowed: Tensor, rule: str) -> Comparison:
+    if actual.shape != expected.shape:
+        return failed(quantity, f"shape {tuple(actual.shape)}, golden {tuple(expected.shape)}")
+    if not expected.numel():
+        return failed(quantity, "the golden tensor is empty")
+    difference = (actual.detach().cpu().double() - expected.double()).abs()
+    # 0 / 0 (equal, nothing allowed) is no excess; a NaN anywhere must not pass.
+    excess = torch.where(difference == 0, 0.0, difference / allowed).nan_to_num(nan=math.inf)
+    return Comparison(
+        quantity=quantity,
+        max_abs_diff=difference.max().item(),
+        tolerance=rule,
+        excess=excess.max().item(),
+    )

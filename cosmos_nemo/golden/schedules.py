@@ -1,0 +1,107 @@
+"""Checks the cases that are functions of numbers: noise levels, learning rate, EMA, RoPE angles."""
+
+import dataclasses
+import re
+
+import torch
+
+from cosmos_nemo.diffusion.ema import PowerEMA, power_ema_beta, power_ema_exponent
+from cosmos_nemo.diffusion.predict2 import Predict2Objective, sigma_from_uniforms
+from cosmos_nemo.diffusion.schedule import lambdalinear
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.golden.compare import Comparison, compare
+from cosmos_nemo.golden.manifest import Case, Tensors
+from cosmos_nemo.models.common.rope import rope_angles
+
+_BETA = re.compile(r"rate(?P<rate>[0-9.e-]+)\.beta(_shift(?P<shift>\d+))?")
+_EXPONENT = re.compile(r"rate(?P<rate>[0-9.e-]+)\.exponent")
+
+
+def check_sigma_sampling(case: Case) -> list[Comparison]:
+    """Turn the given uniforms into noise levels, for each `sigma.VARIANT` in the file."""
+    io = case.load()
+    low, high = case.setting("high_sigma_range")
+    video = Predict2Objective(
+        state_t=case.setting("state_t"),
+        high_sigma_ratio=case.setting("high_sigma_ratio"),
+        high_sigma_min=low,
+        high_sigma_max=high,
+    )
+    comparisons = []
+    for name in (name for name in io if name.startswith("sigma.")):
+        if name.startswith("sigma.high_sigma"):
+            objective = video
+        elif name == "sigma.no_high_sigma":
+            objective = dataclasses.replace(video, high_sigma_ratio=0.0)
+        elif name == "sigma.text2image":
+            objective = Predict2Objective.text2image()
+        else:
+            raise UserError(f"{io.file}: '{name}' is not a known variant of noise levels")
+        sigma_B = sigma_from_uniforms(objective, io["in.u_gauss"], io["in.u_mask"], io["in.u_log"])
+        comparisons.append(compare(name, sigma_B.reshape(io[name].shape), io[name], case.tolerance))
+    return comparisons
+
+
+def check_lr_schedule(case: Case) -> list[Comparison]:
+    """Evaluate each schedule of the config at the given scheduler steps."""
+    io = case.load()
+    comparisons = []
+    for name, schedule in case.config.items():
+        steps = io[f"{name}.steps"].tolist()
+        actual = torch.tensor([lambdalinear(step, **schedule) for step in steps], dtype=torch.float64)
+        comparisons.append(compare(f"{name}.multiplier", actual, io[f"{name}.multiplier"], case.tolerance))
+    return comparisons
+
+
+def check_ema(case: Case) -> list[Comparison]:
+    """Check exponent and beta of every rate in the file, and the recorded trajectory."""
+    io = case.load()
+    comparisons = []
+    for name, expected in io.items():
+        if match := _EXPONENT.fullmatch(name):
+            actual = torch.tensor([power_ema_exponent(float(match["rate"]))], dtype=torch.float64)
+        elif match := _BETA.fullmatch(name):
+            rate, shift = float(match["rate"]), int(match["shift"] or 0)
+            betas = [power_ema_beta(i, rate=rate, iteration_shift=shift) for i in io["iterations"].tolist()]
+            actual = torch.tensor(betas, dtype=torch.float64)
+        elif name.startswith("rate"):
+            raise UserError(f"{io.file}: '{name}' is not a known EMA quantity")
+        else:
+            continue
+        comparisons.append(compare(name, actual.reshape(expected.shape), expected, case.tolerance))
+    return comparisons + _check_ema_run(case, io)
+
+
+def _check_ema_run(case: Case, io: Tensors) -> list[Comparison]:
+    """Follow the recorded weights with the first rate of the config, each step from the recorded average before it.
+
+    The file does not hold the average that the first recorded step started from, so that step is checked only if
+    its beta is 0 (then the average is the weight).
+    """
+    rate, shift = case.setting("rates")[0], case.setting("iteration_shift")
+    iterations = io["run.iteration_passed_to_beta"].tolist()
+    weights, averages = io["run.weight_after_each_step"], io["run.ema_after_each_step"]
+    first = 0 if power_ema_beta(iterations[0], rate=rate, iteration_shift=shift) == 0.0 else 1
+    comparisons = []
+    for i in range(first, len(iterations)):
+        before = averages[i - 1] if i else io["run.weight_initial"]
+        ema = PowerEMA({"weight": before}, rate=rate, iteration_shift=shift)
+        ema.update({"weight": weights[i]}, iterations[i])
+        comparisons.append(compare(f"run.ema step {i}", ema.averages["weight"], averages[i], case.tolerance))
+    return comparisons
+
+
+def check_rope(case: Case) -> list[Comparison]:
+    """Make the rotation angles of every table in the config."""
+    io = case.load()
+    comparisons = []
+    for name, table in case.setting("tables").items():
+        angles = rope_angles(
+            tuple(case.setting("grid_T_H_W")),
+            table["head_dim"],
+            tuple(table["extrapolation_ratio_t_h_w"]),
+            fps=table["fps"] if table["fps_modulation"] else None,
+            base_fps=table["base_fps"],
+        )
+        comparisons.append(compare(name, angles.reshape(io[name].shape), io[name], case.tolerance))
+    return comparisons
