@@ -1,0 +1,1 @@
+"""Networks on torch and Megatron-core. A model never learns who trains it."""

@@ -1,0 +1,1 @@
+"""Splitting, gathering and reducing across process groups. Groups are passed in; nothing here is global."""
