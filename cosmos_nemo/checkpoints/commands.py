@@ -1,0 +1,212 @@
+"""What `cosmos-nemo ckpt import | export | verify | info` do. Each returns the text to print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.checkpoints import report
+from cosmos_nemo.checkpoints.architecture import (
+    ARCHITECTURE_FIELDS,
+    architecture_of,
+    build_model,
+    run_architecture,
+    size_words,
+    task_of,
+)
+from cosmos_nemo.checkpoints.convert import load_published_into
+from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
+from cosmos_nemo.checkpoints.layout import (
+    CheckpointInfo,
+    find_checkpoint,
+    is_training_checkpoint,
+    iterations,
+    manifest_sizes,
+    open_checkpoint,
+)
+from cosmos_nemo.checkpoints.megatron import MODEL_PREFIX, load_training_checkpoint, save_imported, stored_shapes
+from cosmos_nemo.checkpoints.predict2 import Naming, our_shapes, published_shapes
+from cosmos_nemo.checkpoints.published import detect_naming, read_published
+from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
+from cosmos_nemo.checkpoints.staging import refuse_existing, staged
+from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.errors import UserError
+
+
+def import_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    *,
+    ema: bool = False,
+    dtype: str | torch.dtype | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Turn published weights into a run folder with one distributed checkpoint, of step 0.
+
+    Args:
+        source: published `.pt`, `.safetensors` or diffusers folder.
+        target: the run folder to make; training and `generate` take it as a checkpoint.
+        ema: take the averaged weights.
+        dtype: cast to this; None keeps the file's.
+        overwrite: replace an existing target.
+
+    Returns:
+        a line saying what was written.
+
+    Raises:
+        UserError: source unreadable or not a Predict2 network, target exists.
+    """
+    target = Path(target)
+    refuse_existing(target, overwrite=overwrite)
+    state = read_published(source, ema=ema)
+    with model_parallel_world() as world:
+        if world.size > 1:
+            raise UserError("ckpt import runs in one process: start it without torchrun.")
+        architecture = published_architecture(state)
+        model = build_model(architecture, dtype=parse_dtype(dtype) or _dtype_of(state))
+        load_published_into(model, state)
+        run = {"task": task_of(architecture), "imported_from": Path(source).name, "ema": ema}
+        with staged(target, overwrite=overwrite) as temporary:
+            save_imported(model, temporary, architecture=architecture_of(model.config), run=run)
+    return f"Imported {len(state)} tensors from {source} into {target} ({size_words(architecture)})."
+
+
+def export_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    *,
+    format: str = "original",
+    dtype: str | torch.dtype | None = None,
+    ema: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Write a training checkpoint, an imported folder or another published file under published names.
+
+    Args:
+        source: run folder, its `checkpoints`, an `iter_*` folder; or published weights, to change their format.
+        target: `.pt` or `.safetensors` file; for diffusers names a folder.
+        format: `original` or `diffusers`.
+        dtype: cast to this; None keeps the checkpoint's.
+        ema: of a published source, take the averaged weights.
+        overwrite: replace an existing target.
+
+    Returns:
+        a line saying what was written.
+
+    Raises:
+        UserError: source unreadable, target exists or has an unsuitable suffix.
+    """
+    target, naming, cast = Path(target), _naming(format), parse_dtype(dtype)
+    check_target(target, naming, overwrite=overwrite)
+    with model_parallel_world() as world:
+        if world.size > 1:
+            raise UserError("ckpt export runs in one process: start it without torchrun.")
+        if is_training_checkpoint(source):
+            info = find_checkpoint(source)
+            architecture = run_architecture(info)
+            model = build_model(architecture, dtype=_stored_dtype(info))
+            load_training_checkpoint(model, info)
+            origin = f"{info.path} (step {info.step})"
+        else:
+            state = read_published(source, ema=ema)
+            architecture = published_architecture(state)
+            model = build_model(architecture, dtype=_dtype_of(state))
+            load_published_into(model, state)
+            origin = str(source)
+        fields = architecture_of(model.config)
+        count = write_published(model, target, architecture=fields, naming=naming, dtype=cast, overwrite=overwrite)
+    return f"Exported {count} tensors from {origin} to {target} ({naming.value} names)."
+
+
+def verify(path: str | Path, *, ema: bool = False) -> str:
+    """Check a checkpoint without building a model.
+
+    Training checkpoints (all of a run, or the one named): every file of the manifest in its full size, the tensors
+    against the sizes in run.json.
+    Published weights: readable to the end, every tensor of the network there in its shape, all values finite.
+
+    Returns:
+        a line per checkpoint saying what was checked.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    if is_training_checkpoint(path):
+        return "\n".join(_verify_training(open_checkpoint(folder)) for folder in iterations(Path(path)))
+    state = read_published(path, ema=ema)
+    architecture = infer_config(state)
+    report.check_published(state, expected=published_shapes(architecture, detect_naming(state)), model_fields={})
+    not_finite = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if not_finite:
+        raise UserError(f"{path} holds NaN or infinite values in {report.compress(not_finite)}.")
+    return f"OK {path}: {len(state)} tensors, all finite; {size_words(architecture)}."
+
+
+def _verify_training(info: CheckpointInfo) -> str:
+    """Check one training checkpoint, whose files were compared with the manifest when it was opened."""
+    shapes = stored_shapes(info)
+    if info.run:
+        expected = {f"{MODEL_PREFIX}{name}": shape for name, shape in our_shapes(run_architecture(info)).items()}
+        report.check(found=shapes, expected=expected, headline=f"{info.path} does not match its run.json")
+    files = manifest_sizes(info.manifest)
+    return f"OK {info.path}: step {info.step}, {len(files)} files ({sum(files.values())} bytes), {len(shapes)} tensors."
+
+
+def info(path: str | Path, *, ema: bool = False) -> str:
+    """Say what a checkpoint is: kind, task, sizes, dtype, parameters, step."""
+    if is_training_checkpoint(path):
+        checkpoint = find_checkpoint(path)
+        rows = {"kind": "training checkpoint", "path": checkpoint.path, "step": checkpoint.step}
+        if "consumed_samples" in checkpoint.manifest:
+            rows["consumed samples"] = checkpoint.manifest["consumed_samples"]
+        architecture = run_architecture(checkpoint) if checkpoint.run else {}
+        shapes = stored_shapes(checkpoint)
+        rows["recipe"] = checkpoint.run.get("recipe") or checkpoint.run.get("imported_from") or "unknown"
+        rows["dtype"] = _stored_dtype(checkpoint)
+    else:
+        state = read_published(path, ema=ema)
+        architecture = infer_config(state)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        rows = {"kind": f"published weights, {detect_naming(state).value} names", "path": path}
+        rows["dtype"] = _dtype_of(state)
+    rows["parameters"] = f"{sum(_product(shape) for shape in shapes.values()):,} in {len(shapes)} tensors"
+    if architecture:
+        rows["task"] = task_of(architecture)
+        rows |= {name: architecture[name] for name in ARCHITECTURE_FIELDS if name in architecture}
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {str(value).removeprefix('torch.')}" for name, value in rows.items())
+
+
+def _naming(format: str) -> Naming:
+    """The family of names called `format`."""
+    try:
+        return Naming(format)
+    except ValueError:
+        raise UserError(f"--format {format} is unknown; use {' or '.join(n.value for n in Naming)}.") from None
+
+
+def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
+    """The dtype that holds all of the tensors exactly."""
+    dtype = next(iter(state.values())).dtype
+    for tensor in state.values():
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def _stored_dtype(info: CheckpointInfo) -> torch.dtype:
+    """The dtype in which a training checkpoint holds the network."""
+    from megatron.core import dist_checkpointing
+
+    metadata = dist_checkpointing.load_tensors_metadata(str(info.weights))
+    return next(t.dtype for key, t in metadata.items() if key.startswith(MODEL_PREFIX))
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    """Number of elements."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count

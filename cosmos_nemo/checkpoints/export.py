@@ -1,0 +1,128 @@
+"""Writes a model under published names: an original `.pt` or `.safetensors` file, or a diffusers folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cosmos_nemo.checkpoints.convert import published_state_dict
+from cosmos_nemo.checkpoints.predict2 import Naming
+from cosmos_nemo.checkpoints.staging import refuse_existing, staged
+from cosmos_nemo.errors import UserError
+
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
+FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Names of the dtypes weights may be cast to; fp32, bf16 and fp16 are accepted too."""
+
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def parse_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
+    """The dtype with this name; None stays None.
+
+    Raises:
+        UserError: unknown name; the legal ones are listed.
+    """
+    if name is None or isinstance(name, torch.dtype):
+        return name
+    dtype = DTYPES.get(_SHORT.get(name, name))
+    if dtype is None:
+        raise UserError(f"--dtype {name} is unknown; use one of {', '.join(DTYPES)} (or fp32, bf16, fp16).")
+    return dtype
+
+
+def check_target(target: Path, naming: Naming, *, overwrite: bool) -> None:
+    """Raise before any work if the export cannot be written to `target`.
+
+    Raises:
+        UserError: the target exists, or its suffix does not suit the format.
+    """
+    refuse_existing(target, overwrite=overwrite)
+    is_file = target.suffix in FILE_SUFFIXES
+    if naming is Naming.ORIGINAL and not is_file:
+        raise UserError(f"{target}: original names are written to one file; end it with {' or '.join(FILE_SUFFIXES)}.")
+    if naming is Naming.DIFFUSERS and is_file and target.suffix != ".safetensors":
+        raise UserError(f"{target}: diffusers reads a folder or a .safetensors file; drop the suffix {target.suffix}.")
+
+
+def write_published(
+    model: nn.Module,
+    target: Path,
+    *,
+    architecture: Mapping[str, Any],
+    naming: Naming = Naming.ORIGINAL,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Write a model under published names; every rank of the tensor-parallel group calls this, rank 0 writes.
+
+    Args:
+        model: a DiT holding the weights.
+        target: `.pt`/`.pth`/`.safetensors` file, or for diffusers names a folder.
+        architecture: network-describing config fields, for diffusers' `config.json`.
+        naming: which names.
+        dtype: cast to this; None keeps the model's.
+        overwrite: replace an existing target.
+
+    Returns:
+        number of tensors written (0 on ranks that do not write).
+    """
+    check_target(target, naming, overwrite=overwrite)
+    state = published_state_dict(model, naming=naming, dtype=dtype, on_all_ranks=False)
+    if not state or (torch.distributed.is_initialized() and torch.distributed.get_rank() != 0):
+        return 0
+    with staged(target, overwrite=overwrite) as temporary:
+        if target.suffix not in FILE_SUFFIXES:
+            temporary.mkdir()
+            save_file(state, temporary / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
+            config = json.dumps(diffusers_config(architecture), indent=2)
+            (temporary / "config.json").write_text(config + "\n")
+        elif target.suffix == ".safetensors":
+            save_file(state, temporary, metadata={"format": "pt"})
+        else:
+            torch.save(_own_storages(state), temporary)
+    return len(state)
+
+
+def diffusers_config(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The `config.json` with which diffusers' CosmosTransformer3DModel builds the same network.
+
+    Note that diffusers always applies fps modulation when it is given fps: pass fps=None for the same output.
+    """
+    from importlib.metadata import version
+
+    heads = architecture["num_attention_heads"]
+    spatial = architecture["patch_spatial"]
+    return {
+        "_class_name": "CosmosTransformer3DModel",
+        "_diffusers_version": version("diffusers"),
+        "in_channels": architecture["in_channels"] + int(architecture["video_condition"]),
+        "out_channels": architecture["out_channels"],
+        "num_attention_heads": heads,
+        "attention_head_dim": architecture["hidden_size"] // heads,
+        "num_layers": architecture["num_layers"],
+        "mlp_ratio": architecture["ffn_hidden_size"] / architecture["hidden_size"],
+        "text_embed_dim": architecture["crossattn_emb_channels"],
+        "adaln_lora_dim": architecture["adaln_lora_dim"],
+        "max_size": [architecture["max_frames"], architecture["max_img_h"], architecture["max_img_w"]],
+        "patch_size": [architecture["patch_temporal"], spatial, spatial],
+        "rope_scale": [architecture[f"rope_{axis}_extrapolation_ratio"] for axis in ("t", "h", "w")],
+        "concat_padding_mask": architecture["concat_padding_mask"],
+        "extra_pos_embed_type": None,
+    }
+
+
+def _own_storages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that view a larger storage: torch.save would write the whole storage for each file."""
+    return {
+        name: tensor.clone() if tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size() else tensor
+        for name, tensor in state.items()
+    }

@@ -1,0 +1,157 @@
+"""Reads and writes Megatron distributed checkpoints (torch_dist) without NeMo, at any tensor-parallel size.
+
+Training writes the network under the key prefix `module.`, beside the optimizer's state, which is not read here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cosmos_nemo.checkpoints import report
+from cosmos_nemo.checkpoints.architecture import architecture_of
+from cosmos_nemo.checkpoints.layout import (
+    CHECKPOINTS_DIR,
+    LATEST_FILE,
+    MANIFEST_FILE,
+    RUN_FILE,
+    WEIGHTS_DIR,
+    CheckpointInfo,
+    find_checkpoint,
+    iteration_name,
+    make_manifest,
+)
+from cosmos_nemo.errors import UserError
+
+if TYPE_CHECKING:
+    from cosmos_nemo.models.dit.model import DiT
+
+logger = logging.getLogger(__name__)
+
+MODEL_PREFIX = "module."
+"""What NeMo puts before the network's keys."""
+
+
+def load_training_checkpoint(model: DiT, checkpoint: str | Path | CheckpointInfo) -> CheckpointInfo:
+    """Load the network's weights of a training checkpoint, each rank reading its own shard.
+
+    Args:
+        model: a DiT in the current model-parallel world, whose size need not be the training run's.
+        checkpoint: a run folder, its `checkpoints`, an `iter_*` folder, or what `find_checkpoint` returned.
+
+    Returns:
+        the checkpoint that was loaded.
+
+    Raises:
+        UserError: nothing there, damaged, or of another model; every wrong key is listed.
+    """
+    info = checkpoint if isinstance(checkpoint, CheckpointInfo) else find_checkpoint(checkpoint)
+    from megatron.core import dist_checkpointing
+
+    sharded = model.sharded_state_dict(prefix=MODEL_PREFIX)
+    check_keys(info, {entry.key: tuple(entry.global_shape) for entry in _tensors(sharded)})
+    state = dist_checkpointing.load(dict(sharded), str(info.weights), common_strategy=_no_common())
+    with torch.no_grad():
+        model.load_state_dict({key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}, strict=True)
+    logger.info("Loaded %s (step %d)", info.path, info.step)
+    return info
+
+
+def stored_shapes(info: CheckpointInfo) -> dict[str, tuple[int, ...]]:
+    """Full shapes of the network's tensors in a checkpoint, by key (with the prefix `module.`).
+
+    Raises:
+        UserError: the metadata cannot be read, or there is no network in the checkpoint.
+    """
+    from megatron.core import dist_checkpointing
+
+    try:
+        metadata = dist_checkpointing.load_tensors_metadata(str(info.weights))
+    except Exception as error:  # Megatron and torch raise a dozen classes for a damaged .metadata
+        raise UserError(f"{info.weights} is not a readable Megatron checkpoint: {error}") from error
+    shapes = {key: tuple(t.global_shape) for key, t in metadata.items() if key.startswith(MODEL_PREFIX)}
+    if not shapes:
+        raise UserError(f"{info.weights} holds no tensor under '{MODEL_PREFIX}'; it is not a training checkpoint.")
+    return shapes
+
+
+def check_keys(info: CheckpointInfo, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise unless the checkpoint has exactly the expected network tensors in their full shapes.
+
+    Raises:
+        UserError: listing every missing, unexpected and wrong-shape tensor.
+    """
+    found = stored_shapes(info)
+    report.check(
+        found=found,
+        expected=expected,
+        headline=f"The checkpoint {info.path} is of another model",
+        remedy="Choose the recipe it was trained with",
+    )
+
+
+def save_imported(
+    model: DiT, run_dir: Path, *, architecture: Mapping[str, Any] | None = None, run: Mapping[str, Any]
+) -> Path:
+    """Write a network's weights as the checkpoint of step 0 of a run folder.
+
+    All ranks call this with the same folder, which must be a temporary one: the caller renames it when it is whole.
+
+    Args:
+        model: a DiT in the current model-parallel world.
+        run_dir: the run folder to make.
+        architecture: network-describing fields for `run.json`; None takes the model's own.
+        run: further content of `run.json`.
+
+    Returns:
+        the `iter_*` folder.
+    """
+    from megatron.core import dist_checkpointing
+
+    folder = run_dir / CHECKPOINTS_DIR / iteration_name(0)
+    weights = folder / WEIGHTS_DIR
+    weights.mkdir(parents=True, exist_ok=True)
+    sharded = model.sharded_state_dict(prefix=MODEL_PREFIX)
+    dist_checkpointing.save(dict(sharded), str(weights))
+    torch.distributed.barrier()
+    if torch.distributed.get_rank() == 0:
+        fields = dict(architecture or architecture_of(model.config))
+        _write_json(run_dir / RUN_FILE, {**run, "model": fields})
+        _write_json(folder / MANIFEST_FILE, make_manifest(folder, step=0, consumed_samples=0))
+        (run_dir / CHECKPOINTS_DIR / LATEST_FILE).write_text(folder.name + "\n")
+    torch.distributed.barrier()
+    return folder
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write readable JSON."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n")
+
+
+def _tensors(sharded: Mapping[str, Any]) -> list[Any]:
+    """The sharded tensors of a sharded state dict, leaving out objects such as `_extra_state`."""
+    from megatron.core.dist_checkpointing import ShardedTensor
+
+    return [entry for entry in sharded.values() if isinstance(entry, ShardedTensor)]
+
+
+def _no_common() -> Any:
+    """A strategy that skips `common.pt`.
+
+    That file holds the trainer's loops and callbacks, whose classes only NeMo can unpickle; weights are not in it.
+    """
+    from megatron.core.dist_checkpointing.strategies.common import TorchCommonLoadStrategy
+
+    class SkipCommon(TorchCommonLoadStrategy):
+        """Reads nothing."""
+
+        def load_common(self, checkpoint_dir: str | Path) -> dict[str, Any]:
+            """An empty common state."""
+            return {}
+
+    return SkipCommon()

@@ -1,0 +1,82 @@
+"""Small networks and weights for the tests of checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.checkpoints.architecture import build_model
+from cosmos_nemo.checkpoints.predict2 import Naming, published_shapes
+
+TINY: dict[str, Any] = {
+    "num_layers": 2,
+    "hidden_size": 96,
+    "num_attention_heads": 4,
+    "kv_channels": 24,
+    "ffn_hidden_size": 384,
+    "in_channels": 16,
+    "out_channels": 16,
+    "video_condition": True,
+    "concat_padding_mask": True,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "crossattn_emb_channels": 40,
+    "adaln_lora_dim": 8,
+}
+"""A network of no named size, whose dimensions all differ."""
+
+TINY_NAMED: dict[str, Any] = {
+    **TINY,
+    "num_layers": 4,
+    "hidden_size": 128,
+    "kv_channels": 32,
+    "ffn_hidden_size": 512,
+    "crossattn_emb_channels": 64,
+    "adaln_lora_dim": 32,
+}
+"""The sizes of the recipe cosmos_v2w_tiny."""
+
+BUFFERS: dict[str, Tensor] = {
+    "net.accum_video_sample_counter": torch.tensor(3),
+    "net.accum_image_sample_counter": torch.tensor(4),
+    "net.accum_iteration": torch.tensor(5),
+    "net.accum_train_in_hours": torch.tensor(0.5),
+    "net.pos_embedder.seq": torch.arange(8.0),
+    "net.pos_embedder.dim_spatial_range": torch.arange(4.0),
+    "net.pos_embedder.dim_temporal_range": torch.arange(4.0),
+    "net.blocks.0.self_attn.q_norm._extra_state": torch.zeros(1),
+    "net.t_embedding_norm._extra_state": torch.zeros(1),
+}
+"""What published files hold besides weights."""
+
+
+def random_published(fields: dict[str, Any], *, naming: Naming = Naming.ORIGINAL, seed: int = 0) -> dict[str, Tensor]:
+    """Random weights under published names, with the prefix of the original files."""
+    generator = torch.Generator().manual_seed(seed)
+    prefix = "net." if naming is Naming.ORIGINAL else ""
+    shapes = published_shapes(fields, naming)
+    return {prefix + name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
+
+
+def model_of(fields: dict[str, Any]) -> torch.nn.Module:
+    """An empty network in the current model-parallel world."""
+    return build_model(fields, dtype=torch.float32)
+
+
+def golden_weights(shared_dir: Path) -> list[tuple[Path, Path | None]]:
+    """Weights of the golden Predict2 networks: original names, and the same under diffusers names where there are."""
+    folder = shared_dir / "golden" / "dit"
+    originals = sorted(p for p in folder.glob("*predict2*.weights.safetensors") if not p.name.startswith("lora"))
+    pairs = []
+    for original in originals:
+        peer = original.with_name(original.name.replace(".weights.", ".weights_diffusers."))
+        pairs.append((original, peer if peer.is_file() else None))
+    return pairs
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Same names, same values to the last bit."""
+    return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)

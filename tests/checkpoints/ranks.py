@@ -1,0 +1,45 @@
+"""What the tensor-parallel tests run on each rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
+from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, save_imported
+from cosmos_nemo.checkpoints.world import model_parallel_world
+from tests.checkpoints.networks import equal, model_of
+
+
+def round_trips(fields: dict[str, Any], state: dict[str, Tensor], run_dir: str) -> dict[str, bool]:
+    """Everything that is checked on two tensor-parallel ranks, in one launch."""
+    results = {}
+    with model_parallel_world() as world:
+        model = model_of(fields)
+        load_published_into(model, state)
+        results["sharded"] = model.blocks[0].self_attn.linear_qkv.weight.shape[0] == 3 * fields["hidden_size"] // 2
+        results["weights"] = equal(published_state_dict(model), state)
+        on_first = published_state_dict(model, on_all_ranks=False)
+        results["rank 0 only"] = equal(on_first, state) if world.rank == 0 else not on_first
+        for parameter in model.parameters():
+            parameter.requires_grad_(True).grad = parameter.detach() * 2
+        results["gradients"] = equal(published_gradients(model), {name: 2 * value for name, value in state.items()})
+        wrong = {name: value for name, value in state.items() if "q_proj" not in name}
+        results["strict"] = _refuses(model, wrong)
+        save_imported(model, Path(run_dir), run={"recipe": "test"})
+        other = model_of(fields)
+        load_training_checkpoint(other, run_dir)
+        results["distributed checkpoint"] = equal(published_state_dict(other), state)
+    return results
+
+
+def _refuses(model: torch.nn.Module, state: dict[str, Tensor]) -> bool:
+    """Whether incomplete weights are refused with the full shape of the missing tensors in mind."""
+    try:
+        load_published_into(model, state)
+    except ValueError as error:
+        return "missing: blocks.{0-1}.self_attn.q_proj.weight" in str(error)
+    return False
