@@ -1,0 +1,1 @@
+"""The sample schema, batches and Energon loaders: where `data_prep` and training meet."""

@@ -1,0 +1,79 @@
+"""A training batch of latents and text embeddings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.data.schema import DiffusionSample, sample_id
+
+
+@dataclass(kw_only=True)
+class DiffusionBatch:
+    """What the training step of a diffusion model consumes."""
+
+    latent_B_C_T_H_W: Tensor  # clean normalised latents x0, float32
+    crossattn_emb_B_L_E: Tensor  # text embeddings, zero padded to the text length, float32
+    fps_B: Tensor  # frames per second, float32; 0 for images
+    padding_mask_B_1_H_W: Tensor  # 1 where the picture is padding, at latent size, float32; zeros
+    sample_id_B: Tensor  # identity of each sample for keyed randomness, int64
+    keys: list[str]  # the samples' names in the shards
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in the batch."""
+        return len(self.keys)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "DiffusionBatch":
+        """A copy of the batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "DiffusionBatch":
+        """A copy of the batch in page-locked memory; called by torch's data loader where there is a GPU."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "DiffusionBatch":
+        return DiffusionBatch(
+            latent_B_C_T_H_W=function(self.latent_B_C_T_H_W),
+            crossattn_emb_B_L_E=function(self.crossattn_emb_B_L_E),
+            fps_B=function(self.fps_B),
+            padding_mask_B_1_H_W=function(self.padding_mask_B_1_H_W),
+            sample_id_B=function(self.sample_id_B),
+            keys=self.keys,
+        )
+
+
+def pad_text(text_L_E: Tensor, text_length: int) -> Tensor:
+    """Zero pad a text embedding at its end, or cut it, to `text_length` tokens.
+
+    The models attend to the padding, so its length is part of what they were trained on.
+
+    Args:
+        text_L_E: embedding, shape [L, E].
+        text_length: tokens wanted.
+
+    Returns: shape [text_length, E], float32.
+    """
+    padded = torch.zeros(text_length, text_L_E.shape[1])
+    kept = min(text_length, text_L_E.shape[0])
+    padded[:kept] = text_L_E[:kept]
+    return padded
+
+
+def collate(samples: Sequence[DiffusionSample], *, text_length: int) -> DiffusionBatch:
+    """Make a batch of samples whose latents have one shape.
+
+    Args:
+        samples: at least one.
+        text_length: tokens of every text embedding in the batch.
+    """
+    latent = torch.stack([s.latent_C_T_H_W.float() for s in samples])
+    return DiffusionBatch(
+        latent_B_C_T_H_W=latent,
+        crossattn_emb_B_L_E=torch.stack([pad_text(s.text_L_E, text_length) for s in samples]),
+        fps_B=torch.tensor([s.info.fps for s in samples], dtype=torch.float32),
+        padding_mask_B_1_H_W=torch.zeros(len(samples), 1, *latent.shape[-2:]),
+        sample_id_B=torch.tensor([sample_id(s.key) for s in samples], dtype=torch.int64),
+        keys=[s.key for s in samples],
+    )
