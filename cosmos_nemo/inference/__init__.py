@@ -1,0 +1,1 @@
+"""From a checkpoint to a video or an image."""

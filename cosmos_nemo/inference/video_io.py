@@ -1,0 +1,150 @@
+"""Reads conditioning images and clips, and writes H.264 videos and PNG images, with PyAV and Pillow."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from av.error import FFmpegError
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from cosmos_nemo.checkpoints.staging import staged
+from cosmos_nemo.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif")
+
+
+def read_frames(path: str | Path, *, last: int | None = None, first: int | None = None) -> Tensor:
+    """Decode an image, or the last or first frames of a video.
+
+    Args:
+        path: image or video file.
+        last: keep at most this many frames from the end.
+        first: stop after this many frames.
+
+    Returns:
+        frames_T_3_H_W, uint8 RGB; an image is one frame, and a video may hold fewer frames than asked for.
+
+    Raises:
+        UserError: no such file, unknown kind, or not readable.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"Input {path} does not exist; give an image ({', '.join(IMAGE_SUFFIXES)}) or a video.")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _read_image(path)
+    return _read_video(path, last=last, first=first)
+
+
+def _read_image(path: Path) -> Tensor:
+    """An image as one frame [1, 3, H, W]."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"Input image {path} cannot be read: {error}.") from error
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+
+
+def _read_video(path: Path, *, last: int | None, first: int | None) -> Tensor:
+    """Frames of a video [T, 3, H, W]; only the wanted ones are kept in memory."""
+    frames: deque[np.ndarray] = deque(maxlen=last)
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"Input {path} holds no video stream.")
+            for frame in container.decode(video=0):
+                frames.append(frame.to_ndarray(format="rgb24"))
+                if first is not None and len(frames) >= first:
+                    break
+    except (FFmpegError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"Input video {path} cannot be read: {error}.") from error
+    if not frames:
+        raise UserError(f"Input video {path} holds no frame.")
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+
+def cover_and_crop(frames_T_3_H_W: Tensor, height: int, width: int) -> Tensor:
+    """Scale to cover the target size (antialiased, size rounded up) and crop its centre.
+
+    With ratio = max(width / w, height / h) nothing is distorted and no border appears.
+
+    Args:
+        frames_T_3_H_W: uint8 RGB.
+        height: target height.
+        width: target width.
+
+    Returns:
+        frames_T_3_H_W of the target size, uint8.
+    Source: cosmos-predict2, `cosmos_predict2/pipelines/video2world.py` (resize_input).
+    """
+    h, w = frames_T_3_H_W.shape[-2:]
+    ratio = max(width / w, height / h)
+    size = (max(height, math.ceil(ratio * h)), max(width, math.ceil(ratio * w)))
+    if size != (h, w):
+        scaled = F.interpolate(frames_T_3_H_W.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+        frames_T_3_H_W = scaled.round().clamp(0, 255).to(torch.uint8)
+    top, left = round((size[0] - height) / 2), round((size[1] - width) / 2)
+    return frames_T_3_H_W[..., top : top + height, left : left + width]
+
+
+def to_unit(frames_T_3_H_W: Tensor) -> Tensor:
+    """Frames uint8 [T, 3, H, W] -> video_1_3_T_H_W float32 in [-1, 1]."""
+    return (frames_T_3_H_W.float() / 127.5 - 1).permute(1, 0, 2, 3)[None].contiguous()
+
+
+def to_bytes(video_1_3_T_H_W: Tensor) -> Tensor:
+    """Video in [-1, 1] -> frames_T_3_H_W uint8: the inverse of `to_unit`."""
+    frames = video_1_3_T_H_W[0].permute(1, 0, 2, 3)
+    return ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+
+def write_video(frames_T_3_H_W: Tensor, path: str | Path, *, fps: float, crf: int = 18) -> Path:
+    """Write an H.264 mp4 in pixel format yuv420p, which every player shows; complete or not at all.
+
+    Args:
+        frames_T_3_H_W: uint8 RGB; height and width even.
+        path: target, replaced if it exists.
+        fps: frames per second.
+        crf: quality of the encoder, 0 lossless to 51 worst; 18 looks lossless.
+
+    Returns:
+        the path.
+
+    Raises:
+        UserError: odd size, or the encoder refused.
+    """
+    path = Path(path)
+    num_frames, _, height, width = frames_T_3_H_W.shape
+    if height % 2 or width % 2:
+        raise UserError(f"An H.264 video needs an even size, not {height}x{width} (height x width).")
+    pixels = frames_T_3_H_W.permute(0, 2, 3, 1).contiguous().numpy()  # [T, 3, H, W] -> [T, H, W, 3]
+    try:
+        with staged(path, overwrite=True) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"crf": str(crf), "preset": "medium"}
+            for index in range(num_frames):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels[index], format="rgb24")))
+            container.mux(stream.encode())
+    except FFmpegError as error:
+        raise UserError(f"The video {path} cannot be written: {error}.") from error
+    return path
+
+
+def write_image(frame_3_H_W: Tensor, path: str | Path) -> Path:
+    """Write one uint8 RGB frame as PNG (or as the path's suffix says); complete or not at all."""
+    path = Path(path)
+    with staged(path, overwrite=True) as temporary:
+        Image.fromarray(frame_3_H_W.permute(1, 2, 0).contiguous().numpy()).save(temporary)
+    return path

@@ -1,0 +1,21 @@
+"""What the multi-process test of generation runs on each rank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.inference.generate import GenerateOptions, generate
+
+
+def generate_twice(tensor_options: dict[str, Any], context_options: dict[str, Any], broken: dict[str, Any]) -> Any:
+    """Generate with tensor parallelism, then with context parallelism, then with an input that rank 0 refuses."""
+    torch.distributed.init_process_group("gloo")  # once: the same port cannot be opened again in these processes
+    written = [len(generate(GenerateOptions(**options)).paths) for options in (tensor_options, context_options)]
+    try:
+        generate(GenerateOptions(**broken))
+    except UserError as error:
+        return written, str(error)
+    return written, "no error"

@@ -1,0 +1,44 @@
+"""A tiny network, tiny encoders and small clips for the tests of generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.checkpoints.convert import load_published_into
+from cosmos_nemo.checkpoints.export import write_published
+from cosmos_nemo.checkpoints.megatron import save_imported
+from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.inference.video_io import write_image, write_video
+from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
+from tests.checkpoints.networks import TINY_NAMED, model_of, random_published
+
+TEXT2IMAGE = {**TINY_NAMED, "video_condition": False}
+PROMPT = "a red ball falls"
+
+
+def moving_ramp(num_frames: int, height: int = 48, width: int = 64) -> Tensor:
+    """Frames [T, 3, H, W], uint8, of a brightness ramp that moves; each frame differs."""
+    x = torch.arange(width)[None, None, None, :] + 8 * torch.arange(num_frames)[:, None, None, None]
+    tint = torch.tensor([1.0, 0.7, 0.4])[None, :, None, None]
+    return ((x % 128) * 2 * tint).expand(num_frames, 3, height, width).to(torch.uint8)
+
+
+def write_everything(folder: Path) -> None:
+    """Runs `v2w` and `t2i` (step 0), `v2w.pt` published, encoders `vae` and `t5`, inputs `clip.mp4`, `picture.png`."""
+    write_tiny_wan(folder / "vae", seed=0)
+    write_tiny_t5(folder / "t5", seed=0, captions=[PROMPT])
+    data: dict[str, Any] = {"num_frames": 9, "height": 32, "width": 48, "fps": 8.0, "text_length": 16}
+    data |= {name: {"path": str(folder / file)} for name, file in (("vae", "vae"), ("text_encoder", "t5"))}
+    with model_parallel_world():
+        for name, fields in (("v2w", TINY_NAMED), ("t2i", TEXT2IMAGE)):
+            model = model_of(fields)
+            load_published_into(model, random_published(fields))
+            save_imported(model, folder / name, run={"data": data, "objective": {"sigma_conditional": 1e-4}})
+            if name == "v2w":
+                write_published(model, folder / "v2w.pt", architecture=fields)
+    write_video(moving_ramp(12), folder / "clip.mp4", fps=8)
+    write_image(moving_ramp(1)[0], folder / "picture.png")
