@@ -1,0 +1,228 @@
+"""`cosmos-nemo`: every command of the project in one place. Rooms are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosmos_nemo.errors import UserError
+
+app = typer.Typer(
+    name="cosmos-nemo",
+    help="Post-train NVIDIA Cosmos world models: videos -> shards -> training -> checkpoint -> video.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ckpt = typer.Typer(help="Move weights between training checkpoints and published files.", no_args_is_help=True)
+app.add_typer(ckpt, name="ckpt")
+
+# The command's own parser reads the rest of the line, --help included.
+_PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command()
+def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """List the recipes."""
+    from recipes import catalog
+
+    if as_json:
+        print(json.dumps([{"name": entry.name, "description": entry.description} for entry in catalog.ENTRIES]))
+    else:
+        print(catalog.listing())
+
+
+@app.command(context_settings=_PASS_THROUGH)
+def recipe(context: typer.Context) -> None:
+    """Run a recipe: NAME key=value ...; like `nemo run recipe`, without loading NeMo's own plug-ins."""
+    from recipes import launch
+
+    raise typer.Exit(launch.main(context.args, prog="cosmos-nemo recipe"))
+
+
+@app.command(context_settings=_PASS_THROUGH)
+def prep(context: typer.Context) -> None:
+    """Prepare data: sample videos, tiny encoders, shards; the same as `python -m data_prep`."""
+    from data_prep.__main__ import app as data_prep
+
+    data_prep(context.args, prog_name="cosmos-nemo prep")
+
+
+@app.command()
+def golden(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of golden cases, such as ../shared/golden/dit.")],
+    filter: Annotated[str | None, typer.Option(help="Only cases whose name matches this pattern.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="One row per quantity.")] = False,
+) -> None:
+    """Compare this project's models with golden vectors: one row per case, exit code 1 on any difference."""
+    from cosmos_nemo.golden import run
+
+    raise typer.Exit(run(paths, filter=filter, verbose=verbose))
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Option(help="A run's folder, one of its iter_* folders, or published weights.")],
+    output: Annotated[Path, typer.Option(help="The .mp4 (or .png for an image) to write.")],
+    prompt: Annotated[str, typer.Option(help="What happens in the video.")],
+    input: Annotated[Path | None, typer.Option(help="Image or video that the generated video starts from.")] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What it must not look like; the published one if left out.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="The real continuation, shown in the strip.")] = None,
+    strip: Annotated[Path | None, typer.Option(help="Also write a PNG: input | generated | truth.")] = None,
+    strip_frames: Annotated[int, typer.Option(help="Frames in the strip.")] = 8,
+    num_steps: Annotated[int, typer.Option(help="Sampler steps.")] = 35,
+    guidance: Annotated[float | None, typer.Option(help="Guidance; 7 for video, 4 for images if left out.")] = None,
+    num_conditional_frames: Annotated[int, typer.Option(help="Pixel frames taken from the input: 1 or 5.")] = 1,
+    input_frames: Annotated[
+        str, typer.Option(help="Frames of an input video to take: last, first, or auto (first if it is also --truth).")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 0,
+    vae: Annotated[Path | None, typer.Option(help="Video tokenizer; the training data's if left out.")] = None,
+    text_encoder: Annotated[Path | None, typer.Option(help="T5 encoder; the training data's if left out.")] = None,
+    task: Annotated[str, typer.Option(help="auto, video2world or text2image.")] = "auto",
+    height: Annotated[int | None, typer.Option(help="Pixels; the training data's if left out.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; the training data's if left out.")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Frames, 4k+1; the training data's if left out.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second; the training data's if left out.")] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a published file.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; by device if left out.")] = None,
+    tensor_model_parallel_size: Annotated[
+        int | None, typer.Option(help="Under torchrun: ranks that share the weights.")
+    ] = None,
+    context_parallel_size: Annotated[
+        int, typer.Option(help="Under torchrun: ranks that share the tokens of the video.")
+    ] = 1,
+) -> None:
+    """Generate a video or an image from a checkpoint."""
+    choices = dict(locals())  # the options of this command are the fields of GenerateOptions, name by name
+    from cosmos_nemo.inference.generate import generate as run
+    from cosmos_nemo.inference.options import GenerateOptions
+
+    result = run(GenerateOptions(**choices))
+    for path in result.paths:
+        print(f"wrote {path}")
+    if result.paths:
+        print(f"in {result.seconds:.0f} s")
+
+
+@app.command()
+def plot(
+    run_dirs: Annotated[list[Path], typer.Argument(help="Run folders; each holds metrics.jsonl.")],
+    output: Annotated[Path, typer.Option(help="PNG to write.")],
+    window: Annotated[
+        int | None, typer.Option(help="Steps of the running mean; a tenth of the run if left out.")
+    ] = None,
+) -> None:
+    """Draw the loss of one or several runs."""
+    from cosmos_nemo.report.loss_curve import plot_loss
+
+    for name, (first, last) in plot_loss(run_dirs, output, window).items():
+        print(f"{name}: loss {first:.3f} -> {last:.3f}")
+    print(f"wrote {output}")
+
+
+_Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a published file.")]
+_Dtype = Annotated[str | None, typer.Option(help="Cast to this, e.g. bfloat16; the source's if left out.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
+
+
+@ckpt.command("import")
+def ckpt_import(
+    source: Annotated[Path, typer.Argument(help="Published .pt, .safetensors or diffusers folder.")],
+    target: Annotated[Path, typer.Argument(help="Run folder to make.")],
+    ema: _Ema = False,
+    dtype: _Dtype = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Published weights -> a run folder that training and generate take."""
+    from cosmos_nemo.checkpoints import commands
+
+    print(commands.import_checkpoint(source, target, ema=ema, dtype=dtype, overwrite=overwrite))
+
+
+@ckpt.command("export")
+def ckpt_export(
+    source: Annotated[Path, typer.Argument(help="Run folder, an iter_* folder, or published weights.")],
+    target: Annotated[Path, typer.Argument(help=".pt or .safetensors file; for diffusers names a folder.")],
+    format: Annotated[str, typer.Option(help="original or diffusers.")] = "original",
+    ema: _Ema = False,
+    dtype: _Dtype = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Training checkpoint -> the published format."""
+    from cosmos_nemo.checkpoints import commands
+
+    print(commands.export_checkpoint(source, target, format=format, dtype=dtype, ema=ema, overwrite=overwrite))
+
+
+@ckpt.command("verify")
+def ckpt_verify(
+    path: Annotated[Path, typer.Argument(help="Checkpoint or published weights.")], ema: _Ema = False
+) -> None:
+    """Check that a checkpoint is complete."""
+    from cosmos_nemo.checkpoints import commands
+
+    print(commands.verify(path, ema=ema))
+
+
+@ckpt.command("info")
+def ckpt_info(
+    path: Annotated[Path, typer.Argument(help="Checkpoint or published weights.")], ema: _Ema = False
+) -> None:
+    """Say what a checkpoint is."""
+    from cosmos_nemo.checkpoints import commands
+
+    print(commands.info(path, ema=ema))
+
+
+@app.command()
+def doctor(
+    device: Annotated[bool, typer.Option("--device/--no-device", help="Also look at GPUs.")] = True,
+) -> None:
+    """Show versions, pins, devices and codecs; exit code 1 if something is missing."""
+    from cosmos_nemo.doctor import run
+
+    raise typer.Exit(run(device=device))
+
+
+def _quiet_libraries() -> None:
+    """Keeps standard error for this program's own lines: importing Megatron alone prints a dozen warnings."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of the helper process that writes checkpoints
+    for name in ("megatron", "torch", "diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(_lower_level)
+    logging.getLogger("cosmos_nemo").addHandler(handler)
+
+
+def _lower_level(record: logging.LogRecord) -> bool:
+    """Writes `warning:` as `error:` is written."""
+    record.levelname = record.levelname.lower()
+    return True
+
+
+def main() -> None:
+    """Entry point of the `cosmos-nemo` command."""
+    _quiet_libraries()
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

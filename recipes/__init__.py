@@ -1,0 +1,1 @@
+"""Recipes: which pieces, which numbers. One function per recipe, listed in `recipes.catalog`."""

@@ -1,0 +1,8 @@
+"""`python -m recipes NAME key=value ...` and `torchrun --nproc-per-node N -m recipes NAME key=value ...`."""
+
+import sys
+
+from recipes import launch
+
+if __name__ == "__main__":
+    sys.exit(launch.main(prog="python -m recipes"))

@@ -1,0 +1,91 @@
+"""Names of all recipes. Imports nothing heavy: `cosmos-nemo recipes` prints this table in a blink."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from cosmos_nemo.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One recipe as the list shows it.
+
+    Attributes:
+        name: what the user types, `cosmos_<task>_<size>`; also the name of the function.
+        module: the module below `recipes` that holds the function.
+        description: one line.
+    """
+
+    name: str
+    module: str
+    description: str
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        name="cosmos_v2w_tiny",
+        module="diffusion",
+        description="Predict2 Video2World, 4 layers, for a CPU: try the whole walk in minutes",
+    ),
+    Entry(
+        name="cosmos_v2w_2b",
+        module="diffusion",
+        description="Predict2 Video2World 2B, 8 GPUs: context parallel 2, data parallel 4",
+    ),
+    Entry(
+        name="cosmos_v2w_14b",
+        module="diffusion",
+        description="Predict2 Video2World 14B, 8 GPUs of 80 GB: tensor + sequence parallel 8",
+    ),
+    Entry(
+        name="cosmos_t2i_tiny",
+        module="diffusion",
+        description="Predict2 Text2Image, 4 layers, for a CPU",
+    ),
+    Entry(
+        name="cosmos_t2i_2b",
+        module="diffusion",
+        description="Predict2 Text2Image 2B, 8 GPUs: data parallel 8",
+    ),
+    Entry(
+        name="cosmos_t2i_14b",
+        module="diffusion",
+        description="Predict2 Text2Image 14B, 8 GPUs of 80 GB: tensor + sequence parallel 8",
+    ),
+)
+
+RECIPES: dict[str, Entry] = {entry.name: entry for entry in ENTRIES}
+
+
+def lookup(name: str) -> Entry:
+    """Find a recipe by name.
+
+    Raises:
+        UserError: there is no such recipe; the message lists the names.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    close = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UserError(f"no recipe '{name}': {hint}recipes are {', '.join(RECIPES)}")
+
+
+def load(name: str) -> Callable[[], Any]:
+    """Return the recipe function; calling it gives a `run.Partial` of `cosmos_nemo.lightning.train.train`.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    entry = lookup(name)
+    return getattr(importlib.import_module(f"recipes.{entry.module}"), entry.name)
+
+
+def listing() -> str:
+    """The table that the list commands print: one line per recipe, name first."""
+    width = max(len(name) for name in RECIPES)
+    return "\n".join(f"{entry.name:<{width}}  {entry.description}" for entry in ENTRIES)

@@ -1,0 +1,122 @@
+"""What can be known wrong before a process is started. `train` checks again what depends on the data alone.
+
+The checks read the recipe's configs; nothing but the small configuration objects is built.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import types
+from typing import TYPE_CHECKING
+
+import fiddle as fdl
+
+from cosmos_nemo.errors import UserError
+from recipes import executors
+
+if TYPE_CHECKING:
+    from cosmos_nemo.lightning.preflight import World
+
+
+def world(task: fdl.Buildable) -> World:
+    """Divide the processes of the recipe as its strategy and batch sizes say.
+
+    Raises:
+        UserError: the sizes do not divide; the message has the legal values.
+    """
+    from cosmos_nemo.lightning import preflight
+
+    strategy = task.trainer.strategy
+    devices, nodes = executors.device_count(task.trainer.devices), task.trainer.num_nodes
+    sizes = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
+    for config, where, names in (
+        (task.trainer, "trainer", ("num_nodes",)),
+        (strategy, "trainer.strategy", sizes),
+        (task.data, "data", ("micro_batch_size", "global_batch_size")),
+    ):
+        for name in names:
+            value = getattr(config, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{where}.{name}={value}: needs a whole number of at least 1")
+    tensor, pipeline, context = (getattr(strategy, name) for name in sizes)
+    if (devices * nodes) % (tensor * pipeline * context):
+        raise UserError(_indivisible(devices * nodes, tensor=tensor, context=context))
+    if strategy.sequence_parallel and tensor == 1:
+        raise UserError("trainer.strategy.sequence_parallel=true needs tensor_model_parallel_size > 1; set it to false")
+    trainer = types.SimpleNamespace(num_devices=devices, num_nodes=nodes, strategy=strategy)
+    return preflight.divide_world(trainer, task.data)
+
+
+def _indivisible(size: int, *, tensor: int, context: int) -> str:
+    processes = f"{size} process{'es' * (size > 1)} (trainer.devices x trainer.num_nodes)"
+    product = f"tensor_model_parallel_size={tensor} x context_parallel_size={context}"
+    legal = [str(number) for number in range(1, size + 1) if size % (number * context) == 0]
+    change = f"with context_parallel_size={context}, tensor_model_parallel_size may be {' or '.join(legal)}; or "
+    return f"{product} does not divide {processes}; {change * bool(legal)}start a multiple of {tensor * context}"
+
+
+def model(task: fdl.Buildable) -> None:
+    """Construct the model's configuration (not the model) with the parallel sizes it will have.
+
+    Raises:
+        UserError: the configuration refuses them, for example heads that do not divide.
+    """
+    names = (
+        "tensor_model_parallel_size",
+        "pipeline_model_parallel_size",
+        "context_parallel_size",
+        "sequence_parallel",
+    )
+    # The strategy copies these into the configuration before the model is built.
+    sizes = {name: getattr(task.trainer.strategy, name) for name in names}
+    config = task.model.config
+    try:
+        fdl.get_callable(config)(**(config.__arguments__ | sizes))
+    except UserError as error:
+        raise UserError(f"model.config: {error}") from None
+    except (ValueError, AssertionError) as error:  # Megatron's own checks in TransformerConfig
+        raise UserError(f"model.config: {' '.join(str(error).split())}") from None
+
+
+def schedule(task: fdl.Buildable) -> str:
+    """Check the learning rate over the whole run.
+
+    Returns: the learning rate at start, peak and end, for people.
+
+    Raises:
+        UserError: it is 0, or the schedule does not fit trainer.max_steps.
+    """
+    from cosmos_nemo.lightning import preflight
+
+    return preflight.check_schedule_of(fdl.build(task.optim), task.trainer)
+
+
+def inputs(task: fdl.Buildable) -> None:
+    """Check that what the run reads is there, and that data and model fit.
+
+    Raises:
+        UserError: data.path is not set, incomplete or made for another model; another path does not exist.
+    """
+    from cosmos_nemo.lightning import preflight
+
+    preflight.check_data(task.model, task.data)
+    for key, value in (("model.dit_path", task.model.dit_path), ("resume.path", task.resume.path)):
+        if value and not pathlib.Path(value).exists():
+            raise UserError(f"{key}={value}: no such file or folder")
+
+
+def devices(task: fdl.Buildable) -> None:
+    """Check that this machine has the GPUs the recipe asks for.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    if task.trainer.accelerator not in ("gpu", "cuda"):
+        return
+    wanted, found = executors.device_count(task.trainer.devices), executors.cuda_device_count()
+    if not found:
+        raise UserError(
+            "this recipe needs CUDA GPUs and there are none here; use a tiny recipe, or trainer.accelerator=cpu"
+        )
+    if wanted > found:
+        raise UserError(f"trainer.devices={wanted}, but there are {found} GPUs here; set trainer.devices={found}")

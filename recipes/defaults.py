@@ -1,0 +1,166 @@
+"""What recipes have in common, one function per part. NeMo is imported when a part is built, not before."""
+
+from __future__ import annotations
+
+import nemo_run as run
+
+
+def task(model: run.Config, data: run.Config, trainer: run.Config, optim: run.Config, log: run.Config) -> run.Partial:
+    """Put the parts of a recipe together: a `run.Partial` of `cosmos_nemo.lightning.train.train`."""
+    from cosmos_nemo.lightning.train import train
+
+    return run.Partial(train, model=model, data=data, trainer=trainer, optim=optim, log=log, resume=resume())
+
+
+def trainer(
+    *,
+    max_steps: int = 1000,
+    devices: int = 8,
+    accelerator: str = "gpu",
+    precision: run.Config | None = None,
+    tensor_model_parallel_size: int = 1,
+    sequence_parallel: bool = False,
+    context_parallel_size: int = 1,
+) -> run.Config:
+    """NeMo's trainer under Megatron's strategy; the batch sizes belong to the data, the gradient clip to the optimizer.
+
+    Args:
+        max_steps: optimizer steps; 1000 in the published post-training examples.
+        devices: processes per node.
+        accelerator: gpu, cpu, or auto to take what is there.
+        precision: a precision plugin; `bf16()` if left out.
+        tensor_model_parallel_size: ranks that share every layer.
+        sequence_parallel: whether those ranks also share the tokens between layers.
+        context_parallel_size: ranks that share the tokens of one sample.
+    """
+    import nemo.lightning as nl
+
+    strategy = run.Config(
+        nl.MegatronStrategy,
+        tensor_model_parallel_size=tensor_model_parallel_size,
+        pipeline_model_parallel_size=1,
+        context_parallel_size=context_parallel_size,
+        sequence_parallel=sequence_parallel,
+        # The other formats either cannot be loaded with fp32 weights or not at another parallel size.
+        ckpt_optim_fully_reshardable=True,
+        ckpt_async_save=False,
+        ckpt_load_strictness="raise_all",
+    )
+    return run.Config(
+        nl.Trainer,
+        max_steps=max_steps,
+        devices=devices,
+        num_nodes=1,
+        accelerator=accelerator,
+        strategy=strategy,
+        plugins=precision or bf16(),
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # Energon shards the data
+    )
+
+
+def bf16() -> run.Config:
+    """Weights and activations in bf16; master weights, Adam's moments and gradient sums in fp32."""
+    import nemo.lightning as nl
+    import torch
+
+    return run.Config(
+        nl.MegatronMixedPrecision,
+        precision="bf16-mixed",
+        params_dtype=torch.bfloat16,
+        pipeline_dtype=torch.bfloat16,
+        autocast_enabled=False,
+        grad_reduce_in_fp32=True,
+    )
+
+
+def fp32() -> run.Config:
+    """Everything in fp32: what a CPU is fast at, and what two runs can be compared in."""
+    import nemo.lightning as nl
+
+    return run.Config(nl.MegatronMixedPrecision, precision="32")
+
+
+def optimizer(*, lr: float, weight_decay: float, f_max: float, f_min: float = 0.0) -> run.Config:
+    """AdamW as in the published examples; weight decay acts on every tensor.
+
+    Args:
+        lr: learning rate before the schedule's factor.
+        weight_decay: decoupled weight decay.
+        f_max: factor of the schedule at the first step; there is no warm-up.
+        f_min: factor at the last step. The schedule is as long as the run, 1000 steps in the published examples.
+
+    Source: cosmos-predict2, configs/base/experiment/cosmos_nemo_assets.py.
+    """
+    from megatron.core.optimizer import OptimizerConfig
+
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear
+
+    return run.Config(
+        DiffusionOptimizer,
+        config=run.Config(
+            OptimizerConfig,
+            optimizer="adam",
+            lr=lr,
+            weight_decay=weight_decay,
+            adam_beta1=0.9,
+            adam_beta2=0.99,
+            adam_eps=1e-8,
+            clip_grad=1.0,
+            use_distributed_optimizer=True,
+        ),
+        lr_scheduler=run.Config(
+            LambdaLinear, warm_up_steps=[0], cycle_lengths=None, f_start=[1e-6], f_max=[f_max], f_min=[f_min]
+        ),
+    )
+
+
+def data(*, micro_batch_size: int, global_batch_size: int, num_workers: int = 8, text_length: int = 512) -> run.Config:
+    """Energon shards; `data.path` is what the user fills in.
+
+    Args:
+        micro_batch_size: samples per forward pass on one rank.
+        global_batch_size: samples per optimizer step over all ranks.
+        num_workers: reader processes per rank.
+        text_length: tokens that text embeddings are padded to; 512 in the published models.
+    """
+    from cosmos_nemo.lightning.data import EnergonDataModule
+
+    return run.Config(
+        EnergonDataModule,
+        path="",
+        micro_batch_size=micro_batch_size,
+        global_batch_size=global_batch_size,
+        num_workers=num_workers,
+        text_length=text_length,
+    )
+
+
+def log(*, recipe: str, group: str, save_every_n_steps: int = 500) -> run.Config:
+    """Checkpoints and metrics go to OUTPUT_ROOT/posttraining/GROUP/NAME; NAME is the recipe's until it is changed.
+
+    Args:
+        recipe: name of the recipe.
+        group: the task.
+        save_every_n_steps: optimizer steps between checkpoints; 500 in the published examples.
+    """
+    from cosmos_nemo.lightning.run_folder import RunLog
+
+    return run.Config(
+        RunLog,
+        project="posttraining",
+        group=group,
+        name=recipe,
+        recipe=recipe,
+        output_root=None,
+        save_every_n_steps=save_every_n_steps,
+        wandb="off",
+    )
+
+
+def resume() -> run.Config:
+    """Continue the run of that name if there is one."""
+    from cosmos_nemo.lightning.run_folder import Resume
+
+    return run.Config(Resume, resume_if_exists=True, path=None)

@@ -1,0 +1,139 @@
+"""The commands hand over to their rooms, say what is wrong in one line, and start without heavy imports."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cosmos_nemo import cli
+from recipes import catalog
+
+
+def test_recipes_are_listed_with_descriptions() -> None:
+    result = CliRunner().invoke(cli.app, ["recipes"])
+    assert result.exit_code == 0
+    for entry in catalog.ENTRIES:
+        assert f"{entry.name} " in result.stdout
+        assert entry.description in result.stdout
+
+
+def test_recipes_are_listed_as_json() -> None:
+    result = CliRunner().invoke(cli.app, ["recipes", "--json"])
+    assert [row["name"] for row in json.loads(result.stdout)] == list(catalog.RECIPES)
+
+
+def test_help_and_list_import_neither_torch_nor_nemo() -> None:
+    program = (
+        "import sys; from cosmos_nemo import cli; from recipes import catalog, launch; catalog.listing(); "
+        "print([name for name in ('torch', 'nemo', 'nemo_run', 'megatron', 'numpy') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_recipe_gets_the_rest_of_the_line_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recipes import launch
+
+    seen: list[list[str]] = []
+    monkeypatch.setattr(launch, "main", lambda argv, prog: seen.append(list(argv)) or 7)
+    line = ["recipe", "cosmos_v2w_tiny", "--yaml", "a.yaml", "optim.config.lr=-1", "-y", "--help"]
+    assert CliRunner().invoke(cli.app, line).exit_code == 7
+    assert seen == [line[1:]]
+
+
+def test_prep_is_data_prep() -> None:
+    result = CliRunner().invoke(cli.app, ["prep", "--help"])
+    assert result.exit_code == 0
+    assert "shards" in result.stdout
+
+
+def test_options_of_generate_are_the_fields_of_its_options() -> None:
+    from cosmos_nemo.inference.options import GenerateOptions
+
+    fields = {field.name: field for field in dataclasses.fields(GenerateOptions)}
+    parameters = inspect.signature(cli.generate).parameters
+    assert set(parameters) == set(fields)
+    for name, parameter in parameters.items():
+        required = fields[name].default is dataclasses.MISSING
+        assert (parameter.default is parameter.empty) == required, name
+        assert required or parameter.default == fields[name].default, name
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "expected"),
+    [
+        (
+            ["ckpt", "import", "a.pt", "run", "--ema", "--dtype", "bfloat16"],
+            "import_checkpoint",
+            ((Path("a.pt"), Path("run")), {"ema": True, "dtype": "bfloat16", "overwrite": False}),
+        ),
+        (
+            ["ckpt", "export", "run", "b.pt", "--format", "diffusers", "--overwrite"],
+            "export_checkpoint",
+            ((Path("run"), Path("b.pt")), {"ema": False, "dtype": None, "overwrite": True, "format": "diffusers"}),
+        ),
+        (["ckpt", "verify", "run"], "verify", ((Path("run"),), {"ema": False})),
+        (["ckpt", "info", "run"], "info", ((Path("run"),), {"ema": False})),
+    ],
+)
+def test_ckpt_commands_pass_their_options(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], function: str, expected: tuple
+) -> None:
+    from cosmos_nemo.checkpoints import commands
+
+    seen = []
+    monkeypatch.setattr(commands, function, lambda *args, **kwargs: seen.append((args, kwargs)) or "done")
+    result = CliRunner().invoke(cli.app, command)
+    assert (result.exit_code, result.stdout) == (0, "done\n")
+    assert seen == [expected]
+
+
+def test_golden_returns_the_exit_code_of_the_comparison(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cosmos_nemo import golden
+
+    seen = []
+    monkeypatch.setattr(golden, "run", lambda paths, filter, verbose: seen.append((paths, filter, verbose)) or 1)
+    assert CliRunner().invoke(cli.app, ["golden", str(tmp_path), "--filter", "rope", "-v"]).exit_code == 1
+    assert seen == [([tmp_path], "rope", True)]
+
+
+def test_user_error_is_one_line_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cosmos-nemo", "plot", str(tmp_path / "none"), "--output", "a.png"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: no metrics at {tmp_path / 'none'}")
+    assert captured.err.count("\n") == 1
+
+
+def test_doctor_finds_the_pins_fulfilled(capsys: pytest.CaptureFixture[str]) -> None:
+    from cosmos_nemo import doctor
+
+    rows = list(doctor.pins())
+    assert {row.name for row in rows} >= {"torch", "nemo_toolkit", "megatron-core"}
+    assert [row for row in rows if row.problem] == []
+
+
+def test_doctor_names_a_wrong_version_and_what_is_needed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import importlib.metadata
+
+    from cosmos_nemo import doctor
+
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["numpy<1", "no-such-package==3"])
+    assert doctor.run(device=False) == 1
+    out = capsys.readouterr().out
+    assert "needs <1" in out
+    assert "pip install 'no-such-package==3'" in out
+    assert "2 problems" in out

@@ -1,0 +1,139 @@
+"""Every recipe builds, offline and without a GPU, with the published numbers."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from recipes import catalog, checks
+
+pytestmark = pytest.mark.nemo
+
+
+@pytest.fixture(scope="module")
+def tasks() -> dict[str, Any]:
+    """All recipes, built while every attempt to reach a network raises."""
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError(f"building a recipe reached for the network: {arguments}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        return {name: catalog.load(name)() for name in catalog.RECIPES}
+
+
+@pytest.mark.parametrize("name", catalog.RECIPES)
+def test_recipe_is_a_partial_of_train_that_knows_its_name(tasks: dict[str, Any], name: str) -> None:
+    import nemo_run as run
+
+    from cosmos_nemo.lightning.train import train
+
+    task = tasks[name]
+    assert isinstance(task, run.Partial)
+    assert task.__fn_or_cls__ is train
+    assert task.log.name == task.log.recipe == name
+    assert set(task.__arguments__) == {"model", "data", "trainer", "optim", "log", "resume"}
+
+
+def test_building_does_not_start_cuda(tasks: dict[str, Any]) -> None:
+    import torch
+
+    assert not torch.cuda.is_initialized()
+
+
+@pytest.mark.parametrize("name", catalog.RECIPES)
+def test_recipe_passes_its_own_checks(tasks: dict[str, Any], name: str) -> None:
+    checks.world(tasks[name])
+    checks.model(tasks[name])
+    checks.schedule(tasks[name])
+
+
+def parameters(config: Any) -> int:
+    """Parameters of a network by counting its matrices; independent of the model's code."""
+    d, e, r, k = config.hidden_size, config.crossattn_emb_channels, config.adaln_lora_dim, config.head_dim
+    self_attention = 4 * d * d + 2 * k
+    cross_attention = 2 * d * d + 2 * d * e + 2 * k
+    modulation = 3 * (r * d + 3 * d * r)
+    block = self_attention + cross_attention + 8 * d * d + modulation
+    time_embedding = d * d + 3 * d * d + d
+    final = r * d + 2 * d * r + 64 * d
+    return config.patch_channels * 4 * d + time_embedding + config.num_layers * block + final
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cosmos_t2i_2b", 1_956_405_248),
+        ("cosmos_t2i_14b", 14_265_265_152),
+        ("cosmos_v2w_2b", 1_956_413_440),
+        ("cosmos_v2w_14b", 14_265_285_632),
+    ],
+)
+def test_published_sizes_have_the_published_number_of_parameters(
+    tasks: dict[str, Any], name: str, expected: int
+) -> None:
+    import fiddle as fdl
+
+    assert parameters(fdl.build(tasks[name].model.config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "weight_decay", "f_max", "state_t"),
+    [
+        ("cosmos_t2i_2b", 2**-15, 0.1, 0.17, 1),
+        ("cosmos_t2i_14b", 2**-14.5, 0.2, 0.4, 1),
+        ("cosmos_v2w_2b", 2**-14.5, 0.1, 0.6, 24),
+        ("cosmos_v2w_14b", 2**-14.5, 0.2, 0.25, 24),
+    ],
+)
+def test_published_sizes_have_the_numbers_of_the_published_examples(
+    tasks: dict[str, Any], name: str, lr: float, weight_decay: float, f_max: float, state_t: int
+) -> None:
+    task = tasks[name]
+    config, schedule = task.optim.config, task.optim.lr_scheduler
+    assert (config.lr, config.weight_decay, config.clip_grad) == (lr, weight_decay, 1.0)
+    assert (config.adam_beta1, config.adam_beta2, config.adam_eps) == (0.9, 0.99, 1e-8)
+    assert (schedule.warm_up_steps, schedule.f_max, schedule.f_min) == ([0], [f_max], [0.0])
+    assert (task.trainer.max_steps, task.log.save_every_n_steps, task.data.text_length) == (1000, 500, 512)
+    assert task.model.objective.state_t == state_t
+    assert task.model.objective.video_noise == name.startswith("cosmos_v2w")
+    assert task.trainer.plugins.precision == "bf16-mixed"
+
+
+def test_image_recipes_have_the_published_text2image_objective(tasks: dict[str, Any]) -> None:
+    import fiddle as fdl
+
+    from cosmos_nemo.diffusion.predict2 import Predict2Objective
+
+    for name in ("cosmos_t2i_tiny", "cosmos_t2i_2b", "cosmos_t2i_14b"):
+        assert fdl.build(tasks[name].model.objective) == Predict2Objective.text2image()
+
+
+def test_parallel_plans_of_one_node_of_8_gpus(tasks: dict[str, Any]) -> None:
+    worlds = {name: checks.world(task) for name, task in tasks.items()}
+    assert {name: (world.tensor, world.context, world.data) for name, world in worlds.items() if world.size == 8} == {
+        "cosmos_v2w_2b": (1, 2, 4),
+        "cosmos_v2w_14b": (8, 1, 1),
+        "cosmos_t2i_2b": (1, 1, 8),
+        "cosmos_t2i_14b": (8, 1, 1),
+    }
+    assert tasks["cosmos_v2w_14b"].trainer.strategy.sequence_parallel
+
+
+@pytest.mark.parametrize("name", ["cosmos_v2w_tiny", "cosmos_t2i_tiny"])
+def test_tiny_recipes_run_anywhere(tasks: dict[str, Any], name: str) -> None:
+    trainer = tasks[name].trainer
+    assert (trainer.accelerator, trainer.devices, trainer.plugins.precision) == ("auto", 1, "32")
+
+
+def test_14b_fits_80_gb_by_arithmetic(tasks: dict[str, Any]) -> None:
+    """Weights, gradients and optimizer states per GPU; activations come on top and are a few GB (see the recipe)."""
+    import fiddle as fdl
+
+    bytes_per_parameter = SimpleNamespace(weight=2, gradient=4, master=4, moments=8)
+    count = parameters(fdl.build(tasks["cosmos_v2w_14b"].model.config)) / 8
+    assert count * sum(vars(bytes_per_parameter).values()) < 40e9
