@@ -74,7 +74,7 @@ def _planes(mixed: Tensor, parts: int) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The half-split rotation of [..., B, N, S, K] by tables [S, 1 or B, K/2]."""
+    """Rotates: x cos + [-second half, first half] sin, for x [..., B, N, S, K] and tables [S, 1 or B, K/2]."""
     cos, sin = (table.transpose(0, 1).unsqueeze(1) for table in (cos, sin))  # [1 or B, 1, S, K/2]
     first, second = x.chunk(2, dim=-1)
     rotated = torch.empty_like(x)

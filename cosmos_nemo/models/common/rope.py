@@ -63,18 +63,3 @@ def rope_angles(
     ).flatten(0, 2)  # [S, B, d/2]
     angles = torch.cat((angles, angles), dim=-1)
     return angles if isinstance(fps, Tensor) and fps.ndim else angles[:, 0]
-
-
-def apply_rope(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotates ``x``: x cos + rot(x) sin with rot(x) = [-second half, first half], in float32.
-
-    Args:
-        x: queries or keys [S, B, N, K].
-        angles: [S, K] or [S, B, K] float32.
-
-    Returns:
-        rotated tensor, shape and dtype of ``x``.
-    """
-    angles = angles[:, None, None] if angles.ndim == 2 else angles[:, :, None]
-    first, second = x.float().chunk(2, dim=-1)
-    return (x.float() * angles.cos() + torch.cat((-second, first), dim=-1) * angles.sin()).to(x.dtype)

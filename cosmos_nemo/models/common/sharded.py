@@ -87,7 +87,7 @@ def initialize(module: nn.Module, *, seed: int, zeros: str, tp_group: ProcessGro
     Source: Cosmos-Predict2 `init_weights` of its layers.
     """
     for name, parameter in module.named_parameters():
-        if parameter.ndim < 2:
+        if parameter.ndim < 2 or parameter.is_meta:
             continue
         if name.endswith(zeros):
             parameter.zero_()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +45,7 @@ def row_linear(config: DiTConfig, groups: Groups, inputs: int, outputs: int, *, 
     return _linear(layer, 1, tokens)
 
 
-def _linear(layer: nn.Module, partition_dim: int, tokens: bool) -> nn.Module:
+def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:
     """Marks the weight. Layers on anything but video tokens (text, timesteps) stay out of sequence parallelism."""
     mark_tensor_parallel(layer.weight, partition_dim)
     if not tokens:
@@ -187,7 +189,7 @@ class DiTBlock(ShardedModule):
             cos: rotary cosines.
             sin: rotary sines.
         """
-        sublayers = (
+        sublayers: tuple[Callable[[Tensor], Tensor], ...] = (
             lambda h: self.self_attn(h, cos, sin, layout.tokens.num_tokens),
             lambda h: self.cross_attn(h, text_L_B_E),
             self.mlp,
