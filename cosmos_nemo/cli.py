@@ -80,6 +80,7 @@ def generate(
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="The real continuation, shown in the strip.")] = None,
     strip: Annotated[Path | None, typer.Option(help="Also write a PNG: input | generated | truth.")] = None,
+    comparison: Annotated[Path | None, typer.Option(help="Also write an mp4 that plays the same side by side.")] = None,
     strip_frames: Annotated[int, typer.Option(help="Frames in the strip.")] = 8,
     num_steps: Annotated[int, typer.Option(help="Sampler steps.")] = 35,
     guidance: Annotated[float | None, typer.Option(help="Guidance; 7 for video, 4 for images if left out.")] = None,

@@ -52,7 +52,7 @@ def shards(folder, videos, repo_root) -> Path:
     prep = [sys.executable, "-m", "data_prep"]
     command(*prep, "encoders", folder / "encoders", "--videos", videos, "--steps", 2, cwd=repo_root)
     sizes = ["--num-frames", NUM_FRAMES, "--height", HEIGHT, "--width", WIDTH]
-    encoders = ["--vae", folder / "encoders" / "vae", "--text-encoder", folder / "encoders" / "t5"]
+    encoders = ["--vae", folder / "encoders" / "vae", "--text-encoder", folder / "encoders" / "text_encoder"]
     output = folder / "shards"
     command(*prep, "shards", "--input", videos, "--output", output, *sizes, *encoders, cwd=repo_root)
     return output
@@ -71,10 +71,11 @@ def run_dir(folder, shards, repo_root) -> Path:
 
 def test_prepared_clips_and_reasons_add_up(videos, shards):
     report = json.loads((shards / "report.json").read_text())
-    verdicts = [entry["verdict"] for entry in report["inputs"]]
-    assert len(verdicts) == len(list((videos / "videos").iterdir()))
-    assert all(entry.get("reason") for entry in report["inputs"] if entry["verdict"] != "used")
-    assert "used" in verdicts
+    counts, verdicts = report["counts"], report["verdicts"]
+    assert counts["input"] == len(verdicts) == len(list((videos / "videos").iterdir()))
+    assert counts["input"] == counts["used"] + counts["skipped"] + counts["unmatched"]
+    assert all(verdict["reason"] for verdict in verdicts if verdict["status"] != "used")
+    assert counts["used"] > 0
 
 
 def test_run_has_all_steps_once_and_the_latest_pointer(run_dir):
@@ -95,7 +96,7 @@ def test_generate_writes_a_video_of_the_training_size_and_a_strip(folder, videos
     clip = sorted((videos / "videos").glob("*.mp4"))[0]
     output, strip = folder / "generated.mp4", folder / "strip.png"
     words = ["--checkpoint", run_dir, "--input", clip, "--prompt", "a ball", "--num-steps", 3]
-    words += ["--truth", clip, "--output", output, "--strip", strip]
+    words += ["--truth", clip, "--output", output, "--strip", strip, "--comparison", folder / "comparison.mp4"]
     command("cosmos-nemo", "generate", *words, cwd=repo_root)
     with av.open(str(output)) as container:
         stream = container.streams.video[0]

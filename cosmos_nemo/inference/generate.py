@@ -18,6 +18,7 @@ from cosmos_nemo.checkpoints.world import World, model_parallel_world
 from cosmos_nemo.data.batch import pad_text
 from cosmos_nemo.diffusion.sampler import initial_noise
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.inference.comparison import write_comparison
 from cosmos_nemo.inference.conditioning import (
     encode_conditional_frames,
     first_frames_mask,
@@ -96,6 +97,10 @@ class _Inputs:
 def _check(options: GenerateOptions, plan: Plan) -> None:
     """Contradictions that need no model to be seen."""
     check_output(options.output, plan.task)
+    if options.comparison is not None and plan.task == TEXT2IMAGE:
+        raise UserError(f"--comparison {options.comparison}: an image does not play; use --strip.")
+    if options.comparison is not None:
+        check_output(options.comparison, plan.task)
     latent_frames(plan.num_frames, TEMPORAL_COMPRESSION)
     if plan.task == TEXT2IMAGE:
         if options.input is not None:
@@ -177,24 +182,25 @@ def _sample(
 
 
 def _write(options: GenerateOptions, plan: Plan, inputs: _Inputs, latents: Tensor, device: torch.device) -> list[Path]:
-    """Decode the latents and write the video or image, and the strip."""
+    """Decode the latents and write the video or image, the strip and the comparison."""
     truth = None
-    if options.strip is not None and options.truth is not None:
+    if options.truth is not None and (options.strip or options.comparison):
         truth = cover_and_crop(read_frames(options.truth, first=plan.num_frames), plan.height, plan.width)
     frames = to_bytes(load_wan(plan.vae, device=device).decode(latents))
     if plan.task == TEXT2IMAGE:
         paths = [write_image(frames[0], options.output)]
     else:
         paths = [write_video(frames, options.output, fps=plan.fps)]
+    rows = [StripRow(label="generated", frames_T_3_H_W=frames)]
+    if inputs.given_T_3_H_W is not None:
+        rows.insert(0, StripRow(label="input", frames_T_3_H_W=inputs.given_T_3_H_W))
+    if truth is not None:
+        rows.append(StripRow(label="truth", frames_T_3_H_W=truth))
+    length = {"num_frames": len(frames), "fps": plan.fps}
     if options.strip is not None:
-        rows = [StripRow(label="generated", frames_T_3_H_W=frames)]
-        if inputs.given_T_3_H_W is not None:
-            rows.insert(0, StripRow(label="input", frames_T_3_H_W=inputs.given_T_3_H_W))
-        if truth is not None:
-            rows.append(StripRow(label="truth", frames_T_3_H_W=truth))
-        paths.append(
-            write_strip(options.strip, rows, num_frames=len(frames), fps=plan.fps, columns=options.strip_frames)
-        )
+        paths.append(write_strip(options.strip, rows, **length, columns=options.strip_frames))
+    if options.comparison is not None:
+        paths.append(write_comparison(options.comparison, rows, **length))
     return paths
 
 

@@ -35,9 +35,11 @@ class GenerateOptions:
     """What should not be seen. None: the published one for Video2World, nothing for Text2Image. Empty: Video2World is
     not guided at all, Text2Image is guided away from a zero text embedding, as in the published pipelines."""
     truth: Path | None = None
-    """The real video (or image), only shown in the strip."""
+    """The real video (or image), only shown in the strip and the comparison."""
     strip: Path | None = None
     """PNG to write with input, generated and true frames side by side."""
+    comparison: Path | None = None
+    """mp4 to write that plays the same rows side by side; Video2World only."""
     strip_frames: int = 8
     """Columns of the strip."""
     num_steps: int = 35
@@ -80,7 +82,7 @@ class GenerateOptions:
         Raises:
             UserError: naming the flag and its legal values.
         """
-        for name in ("checkpoint", "output", "input", "truth", "strip", "vae", "text_encoder"):
+        for name in ("checkpoint", "output", "input", "truth", "strip", "comparison", "vae", "text_encoder"):
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, Path(value).expanduser())

@@ -1,4 +1,4 @@
-"""Reads conditioning images and clips, and writes H.264 videos and PNG images, with PyAV and Pillow."""
+"""Reads conditioning images and clips, and writes H.264 videos and PNG images, with PyAV and imageio."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import imageio.v3 as iio
 import numpy as np
 import torch
 import torch.nn.functional as F
 from av.error import FFmpegError
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.staging import staged
@@ -47,11 +47,10 @@ def read_frames(path: str | Path, *, last: int | None = None, first: int | None 
 def _read_image(path: Path) -> Tensor:
     """An image as one frame [1, 3, H, W]."""
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        pixels = iio.imread(path, plugin="pillow", mode="RGB", index=0)
+    except (OSError, SyntaxError) as error:
         raise UserError(f"Input image {path} cannot be read: {error}.") from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
 def _read_video(path: Path, *, last: int | None, first: int | None) -> Tensor:
@@ -146,5 +145,5 @@ def write_image(frame_3_H_W: Tensor, path: str | Path) -> Path:
     """Write one uint8 RGB frame as PNG (or as the path's suffix says); complete or not at all."""
     path = Path(path)
     with staged(path, overwrite=True) as temporary:
-        Image.fromarray(frame_3_H_W.permute(1, 2, 0).contiguous().numpy()).save(temporary)
+        iio.imwrite(temporary, frame_3_H_W.permute(1, 2, 0).contiguous().numpy(), plugin="pillow")
     return path

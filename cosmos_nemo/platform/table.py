@@ -58,9 +58,7 @@ _NAMESPACES = (
     _namespace("megatron.core.tensor_parallel.random", "keeps its random states in the CUDA generator", _RNG),
     _namespace("megatron.core.transformer.module", "makes the shared embedding on the current CUDA device"),
     _namespace("megatron.core.pipeline_parallel.schedules", 'counts tokens in a tensor with device="cuda"'),
-    _namespace(
-        "megatron.core.pipeline_parallel.p2p_communication", "makes receive buffers on the current CUDA device"
-    ),
+    _namespace("megatron.core.pipeline_parallel.p2p_communication", "makes receive buffers on the current CUDA device"),
     _namespace("megatron.core.distributed.distributed_data_parallel", "makes a CUDA stream for overlapped reduction"),
     _namespace(
         "megatron.core.distributed.param_and_grad_buffer",

@@ -1,0 +1,180 @@
+"""The Lightning data module over Energon shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from nemo.lightning.megatron_parallel import MegatronStep
+from nemo.lightning.pytorch.plugins import MegatronDataSampler
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning.module import data_parallel_world
+from cosmos_nemo.lightning.reader_state import from_plain, to_plain
+from cosmos_nemo.lightning.stream import FromTheStart, TimedStream, state_for_rank
+
+
+class MicroBatches(MegatronDataSampler):
+    """Tells Megatron the batch sizes. Energon shards the data, so the loader is left as it is."""
+
+    def transform_dataloader(self, dataloader: Any, consumed_samples: int = 0) -> Any:
+        """Returns the loader itself."""
+        return dataloader
+
+    def on_megatron_step_start(self, step: MegatronStep) -> MegatronStep:
+        """Sets the batch sizes; validation takes one micro batch at a time, so that no part of a set is lost."""
+        step = super().on_megatron_step_start(step)
+        return dataclasses.replace(step, num_microbatches=1) if step.forward_only else step
+
+
+class EnergonDataModule(pl.LightningDataModule):
+    """Reads the shards that `python -m data_prep shards` wrote.
+
+    Args:
+        path: folder of the shards.
+        val_path: another folder whose `val` split is used for validation; None takes the one of `path`, if any.
+        micro_batch_size: samples per forward pass on one rank.
+        global_batch_size: samples per optimizer step over all ranks; the rest is made up by accumulation.
+        num_workers: reader processes per rank; 0 reads in the training process.
+        shuffle_buffer_size: see `cosmos_nemo.data.energon.train_loader`; None shuffles all samples exactly.
+        text_length: tokens every text embedding is padded to.
+        seed: of the shuffle.
+    """
+
+    def __init__(
+        self,
+        path: str = "",
+        val_path: str | None = None,
+        micro_batch_size: int = 1,
+        global_batch_size: int = 1,
+        num_workers: int = 2,
+        shuffle_buffer_size: int | None = None,
+        text_length: int = 512,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.path = path
+        self.val_path = val_path
+        self.micro_batch_size = micro_batch_size
+        self.global_batch_size = global_batch_size
+        self.num_workers = num_workers
+        self.shuffle_buffer_size = shuffle_buffer_size
+        self.text_length = text_length
+        self.seed = seed
+        self.data_sampler = MicroBatches(
+            seq_len=1, micro_batch_size=micro_batch_size, global_batch_size=global_batch_size, output_log=False
+        )
+        self.skipped: Any = None
+        self.stream: TimedStream | None = None
+        self._restored: dict[str, Any] | None = None
+        self._resumed_at = (0, 0)  # optimizer step and consumed samples where this process took over
+
+    def train_dataloader(self) -> TimedStream:
+        """The endless stream of this rank, continued from a checkpoint if one was loaded."""
+        if self.stream is not None:
+            return self.stream
+        from cosmos_nemo.data.energon import SkippedSamples, train_loader
+
+        if self.trainer is not None and self.trainer.ckpt_path and self._restored is None:
+            raise UserError(f"{self.trainer.ckpt_path} holds no data position; the run cannot be continued exactly.")
+        rank, size, group = data_parallel_world()
+        self.skipped = SkippedSamples()
+        loader = train_loader(
+            self.path,
+            dp_rank=rank,
+            dp_size=size,
+            dp_group=group,
+            micro_batch_size=self.micro_batch_size,
+            num_workers=self.num_workers,
+            shuffle_buffer_size=self.shuffle_buffer_size,
+            seed=self.seed,
+            text_length=self.text_length,
+            skipped=self.skipped,
+        )
+        if self._restored is not None:
+            self._restore(loader, rank, size)
+        self.stream = TimedStream(loader)
+        return self.stream
+
+    def val_dataloader(self) -> Any:
+        """The validation samples of this rank in fixed order; an empty list if there are none."""
+        from cosmos_nemo.data.energon import val_loader
+
+        rank, size, group = data_parallel_world()
+        make = functools.partial(
+            val_loader,
+            self.val_path or self.path,
+            dp_rank=rank,
+            dp_size=size,
+            dp_group=group,
+            micro_batch_size=self.micro_batch_size,
+            num_workers=0,
+            text_length=self.text_length,
+        )
+        return [] if make() is None else FromTheStart(make)
+
+    def teardown(self, stage: str) -> None:
+        """Ends the reader processes."""
+        if self.stream is not None:
+            self.stream.close()
+
+    def consumed_samples(self, step: int) -> int:
+        """Samples trained on after `step` optimizer steps, over all ranks and restarts."""
+        since, before = self._resumed_at
+        return before + (step - since) * self.global_batch_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of every data-parallel rank; the same on all ranks, because only rank 0's is written."""
+        _, size, group = data_parallel_world()
+        mine = to_plain(self.stream.loader.save_state_rank()) if self.stream is not None else None
+        states: list[Any] = [None] * size
+        torch.distributed.all_gather_object(states, mine, group=group)
+        step = self.trainer.global_step
+        return {
+            "step": step,
+            "consumed_samples": self.consumed_samples(step),
+            "dataset": self._identity(),
+            "seed": self.seed,
+            "readers": states,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remembers the position; it is applied when the stream is made.
+
+        Raises:
+            UserError: the checkpoint was made on other data.
+        """
+        if state_dict["dataset"] != self._identity():
+            raise UserError(
+                f"data.path={self.path} is not the data set the checkpoint was made on; to train on other data start a "
+                "new run (another log.name) with model.dit_path=RUN_FOLDER."
+            )
+        self._restored = state_dict
+        self._resumed_at = (state_dict["step"], state_dict["consumed_samples"])
+
+    def _restore(self, loader: Any, rank: int, size: int) -> None:
+        assert self._restored is not None
+        states = [from_plain(state) for state in self._restored["readers"]]
+        state = state_for_rank(states, rank=rank, size=size, num_workers=self.num_workers)
+        try:
+            loader.restore_state_rank(state)
+        except (AssertionError, ValueError) as error:
+            raise UserError(
+                f"the data position of the checkpoint cannot be restored ({str(error) or 'other loader settings'}); "
+                "use the data.micro_batch_size and data.num_workers it was saved with."
+            ) from error
+        self._restored = None
+
+    def _identity(self) -> str:
+        """Digest of what the dataset consists of, wherever it lies."""
+        manifest = Path(self.path) / "manifest.json"
+        if not manifest.is_file():
+            return ""
+        shards = json.loads(manifest.read_text())["shards"]
+        return hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,152 @@
+"""One row of numbers per optimizer step: metrics.jsonl, and whoever else wants them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from megatron.core import parallel_state
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning.run_folder import write_text
+from cosmos_nemo.lightning.throughput import Work
+
+Row = dict[str, Any]
+Sink = Callable[[Row], None]
+
+
+class MetricsFile:
+    """Appends rows to metrics.jsonl.
+
+    Args:
+        path: the file.
+        resumed_step: optimizer step the run continues from; rows after it are from a process that was killed, and
+            would appear twice.
+    """
+
+    def __init__(self, path: Path, *, resumed_step: int) -> None:
+        self.path = path
+        self.resumed_step = resumed_step
+        self._begun = False
+
+    def __call__(self, row: Row) -> None:
+        """Appends one row and hands it to the operating system, so that a killed process loses nothing."""
+        if not self._begun and self.path.is_file():
+            # Not before there is something to write: a run that is refused changes nothing.
+            write_text(self.path, "".join(kept_lines(self.path.read_text(), self.resumed_step)))
+        self._begun = True
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def kept_lines(text: str, resumed_step: int) -> list[str]:
+    """The lines of a metrics file up to `resumed_step`; a half-written last line is dropped."""
+    kept = []
+    for line in text.splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        # Validation runs after the checkpoint of its step, so it will be repeated.
+        limit = resumed_step - 1 if "val_loss" in row else resumed_step
+        if row["step"] <= limit and line.endswith("\n"):
+            kept.append(line)
+    return kept
+
+
+class StepMetrics(pl.Callback):
+    """Makes the row of each step and gives it to the sinks on rank 0.
+
+    Args:
+        work: what a step has to do.
+        sinks: called with each row on rank 0.
+    """
+
+    def __init__(self, work: Work, sinks: Sequence[Sink]) -> None:
+        self.work = work
+        self.sinks = sinks
+        self._started = 0.0
+        self._lr = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Notes the time and the learning rate that this step will use."""
+        self._started = time.perf_counter()
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Mapping[str, Any], *args: Any) -> None:
+        """Makes the row.
+
+        Raises:
+            UserError: the gradient is not finite.
+        """
+        loss = float(outputs["loss"])
+        seconds = time.perf_counter() - self._started
+        shared = gather_ranks(trainer)
+        grad_norm = trainer.callback_metrics.get("grad_norm")
+        row = {
+            "step": trainer.global_step,
+            "loss": loss,
+            "lr": self._lr,
+            "grad_norm": None if grad_norm is None else float(grad_norm),
+            "seconds_per_step": seconds,
+            **self.work.rates(seconds),
+            **shared,
+            "consumed_samples": trainer.datamodule.consumed_samples(trainer.global_step),
+        }
+        if row["grad_norm"] is not None and not math.isfinite(row["grad_norm"]):
+            raise UserError(
+                f"the gradient of step {row['step']} is not finite (loss {loss:g}); the last checkpoint is good: "
+                "resume with a lower optim.config.lr."
+            )
+        self._emit(trainer, row)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forgets the losses of the last validation."""
+        self._val_losses: list[torch.Tensor] = []
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: torch.Tensor, *args: Any) -> None:
+        """Notes the loss of one batch, which is already the mean over ranks."""
+        self._val_losses.append(outputs)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Makes a row with the mean validation loss."""
+        if self._val_losses:
+            loss = float(torch.stack(self._val_losses).mean())
+            self._emit(trainer, {"step": trainer.global_step, "val_loss": loss})
+
+    def _emit(self, trainer: pl.Trainer, row: Row) -> None:
+        if trainer.is_global_zero:
+            for sink in self.sinks:
+                sink(row)
+
+
+def gather_ranks(trainer: pl.Trainer) -> Row:
+    """Numbers that every rank has its own value of: the longest data wait, all skipped samples, the largest memory."""
+    data = trainer.datamodule
+    # Ranks that share their data would count the same skipped sample again.
+    first = parallel_state.get_tensor_model_parallel_rank() == 0 and parallel_state.get_context_parallel_rank() == 0
+    mine = [data.stream.take_wait_seconds(), float(data.skipped.count if first else 0), peak_memory_gib()]
+    rows = [mine]
+    if torch.distributed.get_world_size() > 1:
+        value = torch.tensor(mine, dtype=torch.float64, device=trainer.strategy.root_device)
+        everyone = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(everyone, value)
+        rows = [tensor.tolist() for tensor in everyone]
+    waits, skipped, memory = zip(*rows, strict=True)
+    return {"data_wait_seconds": max(waits), "skipped_samples": int(sum(skipped)), "peak_memory_gib": max(memory)}
+
+
+def peak_memory_gib() -> float:
+    """Largest memory of this process so far: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * (1 if os.uname().sysname == "Darwin" else 1024) / 2**30

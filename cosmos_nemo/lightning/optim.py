@@ -1,0 +1,142 @@
+"""Optimizer and learning-rate schedule of the published recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from megatron.core.optimizer import OptimizerConfig
+from nemo.lightning.pytorch.optim import LRSchedulerModule, MegatronOptimizerModule
+from torch.optim.lr_scheduler import LambdaLR
+
+from cosmos_nemo.diffusion.schedule import lambdalinear
+from cosmos_nemo.errors import UserError
+
+
+class LambdaLinear(LRSchedulerModule):
+    """Predict2's schedule: linear warm-up, then linear decay, in cycles. See `diffusion.schedule.lambdalinear`.
+
+    Args:
+        warm_up_steps: per cycle, steps of warm-up.
+        cycle_lengths: per cycle, steps in all; None is one cycle as long as the run.
+        f_start: per cycle, multiplier of the learning rate at the start.
+        f_max: per cycle, multiplier after warm-up.
+        f_min: per cycle, multiplier at the end.
+    """
+
+    def __init__(
+        self,
+        warm_up_steps: Sequence[int] = (0,),
+        cycle_lengths: Sequence[int] | None = None,
+        f_start: Sequence[float] = (1e-6,),
+        f_max: Sequence[float] = (1.0,),
+        f_min: Sequence[float] = (1.0,),
+    ) -> None:
+        super().__init__()
+        self.warm_up_steps = warm_up_steps
+        self.cycle_lengths = cycle_lengths
+        self.f_start = f_start
+        self.f_max = f_max
+        self.f_min = f_min
+        self.max_steps: int | None = None  # copied from the trainer by MegatronStrategy, and by `check_schedule`
+
+    def multiplier(self, step: int) -> float:
+        """The factor on the learning rate after `step` completed optimizer steps."""
+        lengths = self.cycle_lengths
+        if lengths is None:
+            # The scheduler is asked once at construction, before a max_steps below 1 could be refused.
+            lengths = [max(int(self.max_steps or 1), 1)]
+        return lambdalinear(
+            step,
+            warm_up_steps=self.warm_up_steps,
+            cycle_lengths=lengths,
+            f_start=self.f_start,
+            f_max=self.f_max,
+            f_min=self.f_min,
+        )
+
+    def scheduler(self, model: Any, optimizers: Any) -> dict[str, Any]:
+        """What Lightning steps after every optimizer step."""
+        schedule = LambdaLR(optimizers, lr_lambda=lambda step: self.multiplier(step))
+        return {"optimizer": optimizers, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+
+
+class DiffusionOptimizer(MegatronOptimizerModule):
+    """Megatron's optimizer with one parameter group: weight decay acts on every tensor, norms included.
+
+    Megatron by default exempts one-dimensional tensors; the published models were trained without that exemption.
+
+    Args:
+        config: Megatron's settings: lr, weight_decay, adam_beta1, adam_beta2, adam_eps, clip_grad, ...
+        lr_scheduler: the schedule.
+    """
+
+    def __init__(self, config: OptimizerConfig, lr_scheduler: LRSchedulerModule | None = None) -> None:
+        super().__init__(config=config, lr_scheduler=lr_scheduler, no_weight_decay_cond=never)
+
+
+def never(name: str, parameter: Any) -> bool:
+    """No parameter is exempt from weight decay."""
+    return False
+
+
+def adamw(lr: float, weight_decay: float = 0.1, clip_grad: float = 1.0, **more: Any) -> OptimizerConfig:
+    """Megatron's settings for Predict2: AdamW with betas (0.9, 0.99), eps 1e-8, distributed optimizer.
+
+    Args:
+        lr: base learning rate, before the schedule's factor.
+        weight_decay: decoupled weight decay.
+        clip_grad: largest global gradient norm.
+        **more: further fields of `OptimizerConfig`.
+    """
+    fields = {
+        "optimizer": "adam",
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.99,
+        "adam_eps": 1e-8,
+        "use_distributed_optimizer": True,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "clip_grad": clip_grad,
+    }
+    return OptimizerConfig(**(fields | more))
+
+
+def check_schedule(optim: MegatronOptimizerModule, max_steps: int) -> str:
+    """Checks the learning rate over the whole run, before anything is built.
+
+    Returns:
+        the learning rate at start, peak and end, for people.
+
+    Raises:
+        UserError: the learning rate is 0, or warm-up does not end within the run, or the schedule ends before it.
+    """
+    lr, schedule = optim.config.lr, optim.lr_scheduler
+    if not lr or lr < 0:
+        raise UserError(f"optim.config.lr={lr}: nothing would be learned; set it above 0.")
+    if not isinstance(schedule, LambdaLinear):
+        return f"{lr:.3g}"
+    schedule.max_steps = max_steps
+    warm_up = schedule.warm_up_steps[0]
+    if warm_up >= max_steps:
+        raise UserError(
+            f"optim.lr_scheduler.warm_up_steps={list(schedule.warm_up_steps)} does not end within "
+            f"trainer.max_steps={max_steps}, so the learning rate never gets to its peak; shorten the warm-up."
+        )
+    if schedule.cycle_lengths is not None and sum(schedule.cycle_lengths) < max_steps:
+        raise UserError(
+            f"optim.lr_scheduler.cycle_lengths={list(schedule.cycle_lengths)} ends before trainer.max_steps="
+            f"{max_steps}; lengthen it, or set optim.lr_scheduler.cycle_lengths=None to make it as long as the run."
+        )
+    first = schedule.multiplier(0)
+    # Only warm-up ends and cycle starts can be maxima of a piecewise linear function.
+    corners = {0, max_steps - 1, warm_up}
+    start = 0
+    for length, warm in zip(schedule.cycle_lengths or [max_steps], schedule.warm_up_steps, strict=False):
+        corners |= {start + 1, start + warm}
+        start += length
+    peak = max(schedule.multiplier(step) for step in corners if step < max_steps)
+    if peak <= 0:
+        raise UserError("optim.lr_scheduler: the learning rate is 0 throughout the run; set f_max above 0.")
+    last = schedule.multiplier(max_steps - 1)
+    return f"{lr * first:.3g} at the first step, {lr * peak:.3g} at its peak, {lr * last:.3g} at the last"

@@ -1,0 +1,60 @@
+"""From the losses of micro batches to the loss of a global batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from nemo.lightning.megatron_parallel import MegatronLossReduction
+from torch import Tensor
+
+from cosmos_nemo.errors import UserError
+
+
+class MeanOverGlobalBatch(MegatronLossReduction):
+    """Averages over micro batches and data-parallel ranks, and stops the run at a loss that is not finite.
+
+    Args:
+        module: the LightningModule; asked for the optimizer step when something is wrong.
+    """
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.__dict__["_owner"] = module  # not a submodule: that would be a cycle
+
+    def forward(self, batch: Any, forward_out: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Returns the loss to differentiate, and what `reduce` needs.
+
+        A pair makes Megatron multiply the loss by the context-parallel size and divide it by the number of micro
+        batches, both in place: hence the copy.
+        """
+        return forward_out, {"loss": forward_out.detach().clone(), "keys": batch.keys}
+
+    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Any]]) -> Tensor:
+        """The mean loss of the global batch, equal on all ranks.
+
+        Raises:
+            UserError: it is not finite; names the step and the samples.
+        """
+        group = parallel_state.get_data_parallel_group()
+        loss = torch.stack([out["loss"] for out in losses_reduced_per_micro_batch]).mean()
+        torch.distributed.all_reduce(loss, group=group)
+        loss /= torch.distributed.get_world_size(group)
+        # One synchronisation per optimizer step; the optimizer has not touched the weights yet.
+        if not math.isfinite(loss.item()):
+            self._stop(losses_reduced_per_micro_batch, group)
+        return loss
+
+    def _stop(self, outputs: Sequence[dict[str, Any]], group: Any) -> None:
+        bad = [key for out in outputs if not math.isfinite(out["loss"].item()) for key in out["keys"]]
+        gathered: list[Any] = [None] * torch.distributed.get_world_size(group)
+        torch.distributed.all_gather_object(gathered, bad, group=group)
+        keys = sorted({key for part in gathered for key in part})
+        step = self.__dict__["_owner"].trainer.global_step + 1
+        raise UserError(
+            f"the loss of step {step} is not finite; samples of that batch: {', '.join(keys)}. "
+            "The weights of the last checkpoint are good: resume with a lower optim.config.lr, or take the samples out."
+        )

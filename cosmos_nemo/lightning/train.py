@@ -1,0 +1,196 @@
+"""The training job: every recipe is a `run.Partial` of `train`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cosmos_nemo import platform
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning import quiet
+from cosmos_nemo.lightning.run_folder import Resume, RunLog, Start, choose_start
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from cosmos_nemo.lightning.data import EnergonDataModule
+    from cosmos_nemo.lightning.module import DiTModule
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer
+
+EXIT_TERMINATED = 128 + 15
+"""Exit code after SIGTERM, by the shell's convention: the run is saved but not finished."""
+
+
+def train(
+    model: DiTModule,
+    data: EnergonDataModule,
+    trainer: pl.Trainer,
+    optim: DiffusionOptimizer,
+    log: RunLog,
+    resume: Resume,
+) -> None:
+    """Trains a model, or continues to train it. The same call continues a run that was interrupted.
+
+    Args:
+        model: what is trained.
+        data: what it is trained on.
+        trainer: a NeMo trainer with a `MegatronStrategy`; `max_steps` counts optimizer steps over all restarts.
+        optim: optimizer and schedule.
+        log: where the run lies.
+        resume: what it continues from.
+
+    Raises:
+        UserError: something is wrong that the user can put right; nothing has been written then, or the last
+            checkpoint is good.
+        SystemExit: with `EXIT_TERMINATED` after SIGTERM, once a checkpoint is written.
+    """
+    platform.install(nemo=True)
+    from cosmos_nemo.lightning import preflight
+    from cosmos_nemo.lightning.throughput import Work
+
+    world = preflight.divide_world(trainer, data)
+    manifest = preflight.check_data(model, data)
+    lr = preflight.check_schedule_of(optim, trainer)
+    description = preflight.run_json(model, data, trainer, optim, log, manifest)
+    start = choose_start(log.run_dir, resume, description["model"])
+    if start.checkpoint is None and model.dit_path:
+        preflight.check_initial_weights(model, description["model"])
+    work = Work.of(
+        model.config,
+        latent_shape=manifest.latent_shape,
+        text_length=data.text_length,
+        batch=data.global_batch_size,
+        num_devices=world.size,
+    )
+    first_step = start.checkpoint.step if start.checkpoint else 0
+    is_first_rank = int(os.environ.get("RANK", "0")) == 0
+    if is_first_rank:
+        _announce(log, start, preflight.describe(world, data, manifest, work, lr, trainer.max_steps))
+    if first_step >= trainer.max_steps:
+        if is_first_rank:
+            print(f"nothing to do: trainer.max_steps={trainer.max_steps} is reached", flush=True)
+            _print_next_command(log, description)
+        return
+    _fit(model, data, trainer, optim, log, start, work, description)
+    if is_first_rank:
+        _print_next_command(log, description)
+
+
+def _fit(
+    model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: Start, work: Any, description: dict[str, Any]
+) -> None:
+    """Puts the callbacks together and trains."""
+    from cosmos_nemo.lightning.checkpoint import CheckpointWriter
+    from cosmos_nemo.lightning.metrics import MetricsFile, StepMetrics
+    from cosmos_nemo.lightning.progress import ProgressDisplay
+    from cosmos_nemo.lightning.selftest import StartCheck
+    from cosmos_nemo.lightning.wandb_log import WandbLog
+
+    rank = int(os.environ.get("RANK", "0"))
+    first_step = start.checkpoint.step if start.checkpoint else 0
+    display = ProgressDisplay(trainer.max_steps, first_step=first_step, every_n_steps=trainer.log_every_n_steps)
+    wandb = WandbLog(log, description) if rank == 0 and log.wandb != "off" else None
+    sinks: list[Any] = []
+    if rank == 0:
+        sinks = [MetricsFile(log.run_dir / "metrics.jsonl", resumed_step=first_step), display]
+        sinks += [wandb] if wandb else []
+    say = display.say if rank == 0 else _nothing
+    writer = CheckpointWriter(
+        log.run_dir, description, every_n_steps=log.save_every_n_steps, keep_last_k=log.keep_last_k, say=say
+    )
+    _settle(trainer, [StepMetrics(work, sinks), StartCheck(say), writer])
+    optim.connect(model)
+    model.resuming = start.checkpoint is not None
+    quiet.log_to_file(log.run_dir, rank)
+    # The imports leave a million objects behind. Energon collects garbage every ten batches, half a second each time
+    # if it has to look at all of them.
+    gc.freeze()
+    try:
+        with _distributed(trainer):
+            trainer.fit(model, datamodule=data, ckpt_path=str(start.checkpoint.path) if start.checkpoint else None)
+    finally:
+        display.close()
+        if wandb:
+            wandb.close()
+    if writer.stopped and trainer.global_step < trainer.max_steps:
+        if rank == 0:
+            print(f"stopped by SIGTERM after step {trainer.global_step}; the same command continues", flush=True)
+        sys.exit(EXIT_TERMINATED)
+
+
+def _settle(trainer: Any, callbacks: list[Any]) -> None:
+    """Replaces the trainer's own bookkeeping by ours, and sets what checkpoints depend on."""
+    from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
+
+    replaced = (Checkpoint, ModelSummary, ProgressBar)
+    trainer.callbacks = [*(c for c in trainer.callbacks if not isinstance(c, replaced)), *callbacks]
+    trainer.loggers = []
+    trainer.num_sanity_val_steps = 0
+    strategy = trainer.strategy
+    # The other optimizer format cannot be loaded with fp32 parameters, nor at another parallel size.
+    strategy.ckpt_optim_fully_reshardable = True
+    # A checkpoint is published by a rename, so its files must be complete when saving returns.
+    strategy.async_save = False
+    strategy.log_train_loss = False
+    strategy.replace_progress_bar = False
+    if strategy.ddp_config is not None:
+        # The loss and the gradient norm are checked once per step instead, with the samples named.
+        strategy.ddp_config.check_for_nan_in_grad = False
+
+
+@contextmanager
+def _distributed(trainer: Any) -> Iterator[None]:
+    """The environment of a process group for a single process, and no leftovers of Megatron's global state after."""
+    import torch
+
+    if "RANK" not in os.environ:
+        if trainer.num_devices * trainer.num_nodes > 1:
+            raise UserError(
+                f"{trainer.num_devices * trainer.num_nodes} processes are asked for and one was started; start the "
+                "recipe with `torchrun --nproc-per-node N -m recipes NAME ...` or with run.executor=local."
+            )
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        single = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in single.items()})
+    try:
+        yield
+    finally:
+        from megatron.core import num_microbatches_calculator, parallel_state
+
+        if torch.distributed.is_initialized() and sys.exc_info()[0] is None:
+            torch.distributed.barrier()
+            parallel_state.destroy_model_parallel()
+            torch.distributed.destroy_process_group()
+        num_microbatches_calculator.unset_num_microbatches_calculator()
+
+
+def _announce(log: RunLog, start: Start, plan: str) -> None:
+    print(f"run          {log.run_dir}")
+    for warning in start.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"from         {start.message}")
+    print(plan, flush=True)
+
+
+def _print_next_command(log: RunLog, description: dict[str, Any]) -> None:
+    video = description["task"] == "video2world"
+    condition = "--input IMAGE_OR_VIDEO " if video else ""
+    output = "out.mp4" if video else "out.png"
+    checkpoint = shlex.quote(
+        os.path.relpath(log.run_dir) if log.run_dir.is_relative_to(Path.cwd()) else str(log.run_dir)
+    )
+    command = f'cosmos-nemo generate --checkpoint {checkpoint} {condition}--prompt "..." --output {output}'
+    print(f"next         {command}", flush=True)
+
+
+def _nothing(line: str) -> None:
+    pass
