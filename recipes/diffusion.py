@@ -81,7 +81,7 @@ def cosmos_v2w_tiny() -> run.Partial:
         data=defaults.data(micro_batch_size=2, global_batch_size=4, num_workers=0, text_length=64),
         trainer=defaults.trainer(max_steps=100, devices=1, accelerator="auto", precision=defaults.fp32()),
         optim=defaults.optimizer(lr=1e-3, weight_decay=0.1, f_max=1.0, f_min=1.0),
-        log=defaults.log(recipe="cosmos_v2w_tiny", group="video2world", save_every_n_steps=50),
+        log=defaults.log(recipe="cosmos_v2w_tiny", group="video2world", save_every_n_steps=100),
     )
 
 
@@ -94,7 +94,7 @@ def cosmos_t2i_tiny() -> run.Partial:
         data=defaults.data(micro_batch_size=2, global_batch_size=4, num_workers=0, text_length=64),
         trainer=defaults.trainer(max_steps=100, devices=1, accelerator="auto", precision=defaults.fp32()),
         optim=defaults.optimizer(lr=1e-3, weight_decay=0.1, f_max=1.0, f_min=1.0),
-        log=defaults.log(recipe="cosmos_t2i_tiny", group="text2image", save_every_n_steps=50),
+        log=defaults.log(recipe="cosmos_t2i_tiny", group="text2image", save_every_n_steps=100),
     )
 
 

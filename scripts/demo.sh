@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 demo=${DEMO_DIR:-demo}
-steps=${DEMO_STEPS:-800}
+steps=${DEMO_STEPS:-1200}
 begin=$(date +%s)
 timings=()
 
@@ -31,7 +31,7 @@ clip=$(ls "$demo"/scenes/videos/*.mp4 | head -n 1)
 caption=$(cat "$demo/scenes/metas/$(basename "${clip%.mp4}").txt")
 run "generate a video" cosmos-nemo generate --checkpoint "$run_dir" --input "$clip" --num-conditional-frames 5 \
   --prompt "$caption" --truth "$clip" --output "$demo/generated.mp4" --strip "$demo/strip.png" \
-  --comparison "$demo/comparison.mp4"
+  --comparison "$demo/comparison.mp4" --guidance 0
 
 printf '\n%s\n' "Done in $(($(date +%s) - begin)) s:"
 printf '  %s\n' "${timings[@]}"
