@@ -165,7 +165,7 @@ def _from_original(file: Path, dtype: torch.dtype) -> Any:
         base_dim, z_dim = state["encoder.conv1.weight"].shape[0], state["conv2.weight"].shape[0]
     except (KeyError, IndexError) as error:
         raise UserError(f"{file} does not hold a Wan 2.1 VAE under its original names: {error} is missing") from error
-    model = AutoencoderKLWan(base_dim=base_dim, z_dim=z_dim)
+    model: Any = AutoencoderKLWan(base_dim=base_dim, z_dim=z_dim)
     converted = convert_wan_vae_to_diffusers(dict(state))
     wanted = model.state_dict()
     mismatched = [name for name in wanted if name in converted and converted[name].shape != wanted[name].shape]

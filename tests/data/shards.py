@@ -13,7 +13,9 @@ LATENT_SHAPE = (16, 2, 4, 6)
 TEXT_WIDTH = 8
 
 
-def make_sample(key: str, latent_shape: tuple[int, ...] = LATENT_SHAPE, text_width: int = TEXT_WIDTH) -> DiffusionSample:
+def make_sample(
+    key: str, latent_shape: tuple[int, ...] = LATENT_SHAPE, text_width: int = TEXT_WIDTH
+) -> DiffusionSample:
     generator = torch.Generator().manual_seed(sample_id(key) % 2**31)
     num_tokens = 3 + sample_id(key) % 5
     return DiffusionSample(
@@ -58,7 +60,9 @@ def write_dataset(
         split = name.partition("-")[0]
         records.append(ShardRecord(name=name, split=split, bytes=size, samples=len(samples), sha256=""))
     splits = [(split, f"{split}-.*") for split in ("train", "val") if any(r.split == split for r in records)]
-    BaseWebdatasetFactory.prepare_dataset(folder, list(shards), split_parts_patterns=splits, shuffle_seed=None, workers=1)
+    BaseWebdatasetFactory.prepare_dataset(
+        folder, list(shards), split_parts_patterns=splits, shuffle_seed=None, workers=1
+    )
     (folder / ".nv-meta" / "dataset.yaml").write_text("__module__: megatron.energon\n__class__: CrudeWebdataset\n")
     reference = EncoderRef(path="none", sha256="")
     Manifest(

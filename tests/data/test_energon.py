@@ -78,7 +78,10 @@ def test_validation_is_ordered_ends_and_repeats(dataset):
 
 def test_every_rank_validates_on_the_same_number_of_batches(dataset):
     counts = [
-        [sum(1 for _ in val_loader(dataset, dp_rank=r, dp_size=size, micro_batch_size=m, text_length=4)) for r in range(size)]
+        [
+            sum(1 for _ in val_loader(dataset, dp_rank=r, dp_size=size, micro_batch_size=m, text_length=4))
+            for r in range(size)
+        ]
         for size, m in ((2, 1), (3, 1), (2, 2))
     ]
     assert counts == [[2, 2], [1, 1, 1], [1, 1]]

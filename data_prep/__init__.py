@@ -1,0 +1,1 @@
+"""Videos to shards: `python -m data_prep --help`."""

@@ -1,0 +1,172 @@
+"""The output folder: what is finished in it, whether it fits the present call, and how a shard gets there.
+
+A shard is the unit of work. It is written as `NAME.tmp`, synced and renamed; a record under `.prep/` then says what it
+holds. A shard without a record is made again, so the work can be killed at any moment.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cosmos_nemo.data.schema import MANIFEST_NAME, ShardRecord, write_text_atomic
+from cosmos_nemo.errors import UserError
+from data_prep.scan import file_sha256
+
+RECORDS = ".prep"
+SETTINGS_NAME = "settings.json"
+REPORT_NAME = "report.json"
+OWN_FILES = (f"{MANIFEST_NAME}*", f"{REPORT_NAME}*", "train-*.tar*", "val-*.tar*")
+OWN_FOLDERS = (RECORDS, ".nv-meta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The record of a finished shard."""
+
+    shard: ShardRecord
+    latent_shape: tuple[int, ...] | None  # None when the shard has no samples
+    text_width: int
+    fps: tuple[float, ...]  # of its samples, one each
+    used: dict[str, int]  # stem -> samples in this shard
+    bad: dict[str, str]  # stem -> reason
+
+
+def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
+    """Take `folder` for these settings, or go on with what an earlier call with the same settings left.
+
+    Raises:
+        UserError: it belongs to other settings, which are named, or holds something else.
+    """
+    file = folder / RECORDS / SETTINGS_NAME
+    if file.is_file() and not overwrite:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        changed = changed_settings(found, settings)
+        if changed:
+            raise UserError(
+                f"{folder} was made with other settings: {'; '.join(changed[:4])}; "
+                "use another --output, or --overwrite to make it again"
+            )
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder} is a file")
+    if folder.exists() and not file.is_file() and any(folder.iterdir()):
+        raise UserError(f"--output {folder} is not empty and was not made by this command; use another folder")
+    if overwrite:
+        remove_own_files(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Name the settings that differ."""
+    changed = []
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name), new.get(name)
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            inner = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+            changed.append(f"{name} differ in {', '.join(inner[:3])}{' and more' if len(inner) > 3 else ''}")
+        else:
+            changed.append(f"{name} was {before}, now {now}")
+    return changed
+
+
+def remove_own_files(folder: Path) -> None:
+    """Delete what this command makes, and nothing else."""
+    # The manifest goes first: a half-deleted dataset must not look complete.
+    for pattern in OWN_FILES:
+        for file in folder.glob(pattern):
+            file.unlink()
+    for name in OWN_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def read_done(folder: Path, name: str) -> Done | None:
+    """The record of a shard, if the shard is there and has the recorded size."""
+    file = folder / RECORDS / f"{name}.json"
+    if not file.is_file():
+        return None
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    shard = ShardRecord(**raw["shard"])
+    tar = folder / name
+    if shard.samples and not (tar.is_file() and tar.stat().st_size == shard.bytes):
+        return None
+    shape = raw["latent_shape"]
+    return Done(
+        shard=shard,
+        latent_shape=None if shape is None else tuple(shape),
+        text_width=raw["text_width"],
+        fps=tuple(raw["fps"]),
+        used=raw["used"],
+        bad=raw["bad"],
+    )
+
+
+def write_done(folder: Path, done: Done) -> None:
+    """Record a finished shard."""
+    text = json.dumps(asdict(done), indent=1, sort_keys=True) + "\n"
+    write_text_atomic(folder / RECORDS / f"{done.shard.name}.json", text)
+
+
+def write_tar(file: Path, members: Iterable[tuple[str, bytes]]) -> int:
+    """Write a tar whose bytes depend on the members alone, in one step.
+
+    Args:
+        file: the tar.
+        members: names and contents; those of a sample follow each other.
+
+    Returns: the number of members; with none, no file is left.
+    """
+    temporary = file.with_name(file.name + ".tmp")
+    count = 0
+    with open(temporary, "wb") as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, content in members:
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), 0o644
+                tar.addfile(entry, io.BytesIO(content))
+                count += 1
+        stream.flush()
+        os.fsync(stream.fileno())
+    if count:
+        os.replace(temporary, file)
+    else:
+        temporary.unlink()
+    return count
+
+
+def tar_record(file: Path, *, split: str, samples: int) -> ShardRecord:
+    """Describe a finished tar."""
+    if not samples:
+        return ShardRecord(name=file.name, split=split, bytes=0, samples=0, sha256=hashlib.sha256().hexdigest())
+    size = file.stat().st_size
+    return ShardRecord(name=file.name, split=split, bytes=size, samples=samples, sha256=file_sha256(file))
+
+
+def index_for_energon(folder: Path, shards: list[ShardRecord]) -> None:
+    """Make Energon's `.nv-meta`: the index, the split by shard name, and the description of a crude dataset."""
+    import contextlib
+    import uuid
+
+    from megatron.energon import BaseWebdatasetFactory
+
+    shutil.rmtree(folder / ".nv-meta", ignore_errors=True)
+    splits = [(split, f"{split}-.*") for split in ("train", "val") if any(s.split == split for s in shards)]
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports progress by print
+        BaseWebdatasetFactory.prepare_dataset(
+            folder, [s.name for s in shards], split_parts_patterns=splits, shuffle_seed=None, workers=1
+        )
+    meta = folder / ".nv-meta"
+    description = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
+    write_text_atomic(meta / "dataset.yaml", description)
+    # Energon draws this at random; from the contents, equal datasets are equal files.
+    contents = hashlib.sha256("".join(s.sha256 for s in shards).encode()).digest()
+    write_text_atomic(meta / "index.uuid", str(uuid.UUID(bytes=contents[:16])))
