@@ -1,6 +1,7 @@
 """The command line of data preparation. Options live here; the work is done in the modules it imports when needed."""
 
 import warnings
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,6 +116,9 @@ def _bar(title: str, total: int) -> Any:
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line and exit status 1."""
+    # Imports of the encoders warn about each other's deprecated packages on every start.
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
     # Raised by torch itself, at import, about a package that its users did not choose.
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     try:

@@ -75,12 +75,12 @@ def write_encoders(
     # One thread, always: other counts give other sums, and so small a network gains little from more.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    # Adam's averages of the weights that single frames never reach decay into denormal numbers, which a CPU
-    # handles ten times slower than zeros.
-    torch.set_flush_denormal(True)
     try:
         model = new_tiny_wan(seed=options.seed)
         condition_weights(model, seed=options.seed)
+        # Adam's averages of the weights that single frames never reach decay into denormal numbers, which a CPU
+        # handles ten times slower than zeros. Not earlier: numpy warns about it while it is being imported.
+        torch.set_flush_denormal(True)
         _fit(model, clips, options, on_step)
         normalise_latents(model, clips)
         psnr, picture = _check(model, clips)

@@ -3,6 +3,7 @@
 # Everything is written under demo/ (or $DEMO_DIR). Commands are printed before they run, so that each can be typed by hand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning}  # of the packages below, about one another
 demo=${DEMO_DIR:-demo}
 steps=${DEMO_STEPS:-1200}
 begin=$(date +%s)

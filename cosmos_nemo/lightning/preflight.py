@@ -103,7 +103,7 @@ def _check_fit(config: Any, manifest: Manifest, field: str) -> None:
     if not config.video_condition and frames > 1:
         raise UserError(
             f"{field} has clips of {frames} latent frames, but this is a text2image model; prepare the shards with "
-            "--task text2image, or choose a v2w recipe."
+            "--num-frames 1, or choose a v2w recipe."
         )
     for name, value, limit in (
         ("frames", frames, config.max_frames),
@@ -134,12 +134,18 @@ def check_initial_weights(model: Any, architecture: Mapping[str, Any]) -> None:
         raise UserError(f"model.dit_path={path} is of another model: {different}. Choose the recipe of its size.")
 
 
-def describe(world: World, data: Any, manifest: Manifest, work: Work, lr: str, max_steps: int) -> str:
+def describe(world: World, model: Any, data: Any, manifest: Manifest, work: Work, lr: str, max_steps: int) -> str:
     """The plan of a run, a few lines for people: what the batch is, and what the learning rate does."""
     _, frames, height, width = manifest.latent_shape
     samples = manifest.num_samples("train")
+    notes = []
+    if model.objective.state_t != frames:
+        notes = [
+            f"note         model.objective.state_t={model.objective.state_t} sets the noise level for clips of so many "
+            f"latent frames; these have {frames}"
+        ]
     return "\n".join(
-        (
+        [
             f"data         {data.path}: {samples} train, {manifest.num_samples('val')} val samples of "
             f"{manifest.num_frames} frames {manifest.height}x{manifest.width} (latent {frames}x{height}x{width})",
             f"processes    {world.size} = tensor {world.tensor} x context {world.context} x data {world.data}",
@@ -147,7 +153,8 @@ def describe(world: World, data: Any, manifest: Manifest, work: Work, lr: str, m
             f"accumulation {world.accumulation}; {work.tokens:,} video tokens per step",
             f"steps        {max_steps}, {max_steps * data.global_batch_size / samples:.3g} passes over the data",
             f"lr           {lr}",
-        )
+            *notes,
+        ]
     )
 
 

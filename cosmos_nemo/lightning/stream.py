@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import torch
 
 from cosmos_nemo.errors import UserError
 
@@ -22,6 +25,9 @@ class TimedStream:
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
+        # The first `next` forks the readers, and each begins by collecting garbage. What it would find must be gone
+        # before: an old process group, say, waits on its end for threads that the fork does not have, forever.
+        gc.collect()
         while True:
             start = time.perf_counter()
             try:
@@ -38,9 +44,15 @@ class TimedStream:
 
     def close(self) -> None:
         """Ends the reader processes; left alone, each of them holds up the end of the run for five seconds."""
-        workers = getattr(getattr(self.loader, "_iterator", None), "_workers", [])
-        for process in workers:
+        readers = getattr(self.loader, "_iterator", None)
+        if readers is None or not readers._worker_pids_set:
+            return
+        # In this order: torch raises in the main thread when a process that it still watches dies.
+        torch._C._remove_worker_pids(id(readers))
+        readers._worker_pids_set = False
+        for process in readers._workers:
             process.kill()
+            process.join()
 
 
 class FromTheStart:

@@ -72,7 +72,7 @@ def train(
     first_step = start.checkpoint.step if start.checkpoint else 0
     is_first_rank = int(os.environ.get("RANK", "0")) == 0
     if is_first_rank:
-        _announce(log, start, preflight.describe(world, data, manifest, work, lr, trainer.max_steps))
+        _announce(log, start, preflight.describe(world, model, data, manifest, work, lr, trainer.max_steps))
     if first_step >= trainer.max_steps:
         if is_first_rank:
             print(f"nothing to do: trainer.max_steps={trainer.max_steps} is reached", flush=True)

@@ -98,16 +98,25 @@ def _states(model: nn.Module, optimizer: Any, is_loading: bool) -> dict[str, Any
     return {"model": model_state, "optimizer": optimizer_state}
 
 
-def train_save_load(folder: str, tensor: int, bf16: bool = False) -> dict[str, Any]:
-    """Six steps in a row, then three steps, save, a new model, load, three steps."""
+def train_save_load(folder: str, tensor: int, bf16: bool = False) -> list[dict[str, Any]]:
+    """Trains, saves and loads in fp32, and in bf16 as well if asked."""
     os.environ["TOY_TENSOR_PARALLEL"] = str(tensor)
-    os.environ["TOY_BF16"] = "1" if bf16 else ""
     platform.install()
-    from megatron.core import dist_checkpointing, parallel_state
-    from megatron.core.tensor_parallel import checkpoint, get_cuda_rng_tracker
+    from megatron.core import parallel_state
 
     torch.distributed.init_process_group("gloo")
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=tensor)
+    results = [_train_save_load(folder, tensor)]
+    if bf16:
+        os.environ["TOY_BF16"] = "1"
+        results.append(_train_save_load(f"{folder}_bf16", tensor))
+    return results
+
+
+def _train_save_load(folder: str, tensor: int) -> dict[str, Any]:
+    """Six steps in a row, then three steps, save, a new model, load, three steps."""
+    from megatron.core import dist_checkpointing
+    from megatron.core.tensor_parallel import checkpoint, get_cuda_rng_tracker
 
     model, optimizer = _build(tensor)
     straight = _train(model, optimizer, range(6))
@@ -147,9 +156,18 @@ def what_users_see() -> dict[str, Any]:
     current_device, tensor = torch.cuda.current_device, torch.tensor
     platform.install()
     platform.install()
+    import megatron.core
     from megatron.core.optimizer import optimizer
 
+    megatron.core.__version__, known = "0.99.0", megatron.core.__version__
+    try:
+        platform.install()
+        refused = ""
+    except ValueError as error:
+        refused = f"{type(error).__name__}: {error}"
+    megatron.core.__version__ = known
     return {
+        "refused": refused,
         "import_is_light": importlib_silent,
         "torch_untouched": torch.cuda.current_device is current_device and torch.tensor is tensor,
         "type": torch.zeros(1).type(),
@@ -158,15 +176,3 @@ def what_users_see() -> dict[str, Any]:
         "megatron_sees": str(optimizer.torch.zeros(1, device="cuda").device),
         "pinned_move": type(optimizer.torch.tensor(1.0, pin_memory=True).to("cuda", non_blocking=True)).__name__,
     }
-
-
-def unknown_version() -> str:
-    """The message for a Megatron-core that the table was not made for."""
-    import megatron.core
-
-    megatron.core.__version__ = "0.99.0"
-    try:
-        platform.install()
-    except ValueError as error:
-        return f"{type(error).__name__}: {error}"
-    return "accepted"

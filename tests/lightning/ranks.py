@@ -1,0 +1,238 @@
+"""What each rank runs in the training tests: real NeMo, real Megatron-core, a tiny network on random latents."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cosmos_nemo import platform
+from cosmos_nemo.errors import UserError
+
+STEPS = 6
+_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_WORLD = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
+    """Trains run `name` below `root`; returns the exit code if training was stopped.
+
+    Args:
+        shards: data folder.
+        root: output root.
+        name: name of the run.
+        **changes: see the first lines.
+    """
+    _new_world()
+    platform.install(nemo=True)
+    import nemo.lightning as nl
+
+    from cosmos_nemo.diffusion.predict2 import Predict2Objective
+    from cosmos_nemo.lightning.data import EnergonDataModule
+    from cosmos_nemo.lightning.module import DiTModule
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear, adamw
+    from cosmos_nemo.lightning.run_folder import Resume, RunLog
+    from cosmos_nemo.lightning.train import train
+    from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
+
+    data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0, "text_length": 8}
+    trainer = nl.Trainer(
+        accelerator="cpu",
+        devices=int(os.environ["WORLD_SIZE"]),
+        max_steps=changes.get("max_steps", STEPS),
+        log_every_n_steps=2,
+        val_check_interval=2,
+        callbacks=changes.get("callbacks"),
+        plugins=[nl.MegatronMixedPrecision("bf16-mixed", params_dtype=torch.bfloat16)] if changes.get("bf16") else None,
+        strategy=nl.MegatronStrategy(**({"ckpt_load_strictness": "raise_all"} | changes.get("strategy", {}))),
+    )
+    try:
+        train(
+            model=DiTModule(
+                Predict2Video2WorldTinyConfig(**({"num_layers": 2} | changes.get("model", {}))),
+                Predict2Objective(state_t=3),
+                seed=7,
+                dit_path=changes.get("dit_path"),
+            ),
+            data=EnergonDataModule(path=shards, **(data | changes.get("data", {}))),
+            trainer=trainer,
+            optim=DiffusionOptimizer(adamw(lr=changes.get("lr", 1e-3)), LambdaLinear(f_max=[0.6], f_min=[0.1])),
+            log=RunLog(
+                project="p", group="g", name=name, output_root=root, save_every_n_steps=3, **changes.get("log", {})
+            ),
+            resume=Resume(**changes.get("resume", {})),
+        )
+    except SystemExit as stop:
+        return stop.code
+    return None
+
+
+def _new_world() -> None:
+    # Lightning takes these variables away when a run ends. Another port for each run: a rank that is early must not
+    # find the meeting point of the run before.
+    os.environ.update(_WORLD)
+    _WORLD["MASTER_PORT"] = str(int(_WORLD["MASTER_PORT"]) + 1)
+
+
+def refused(*arguments: Any, **changes: Any) -> str:
+    """The message of the `UserError` that training ends with."""
+    try:
+        fit(*arguments, **changes)
+    except UserError as error:
+        _forget_groups()
+        return str(error)
+    raise AssertionError("was accepted")
+
+
+def _forget_groups() -> None:
+    from megatron.core import parallel_state
+
+    if torch.distributed.is_initialized():
+        parallel_state.destroy_model_parallel()
+        torch.distributed.destroy_process_group()
+
+
+def at_step(step: int, act: Callable[[Any], None]) -> list[Any]:
+    """A callback that acts at the end of an optimizer step, before anything is saved."""
+    import lightning.pytorch as pl
+
+    class Act(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            if trainer.global_step == step:
+                act(trainer)
+
+    return [Act()]
+
+
+def terminated() -> list[Any]:
+    """A callback that sends this process a SIGTERM in step 4, one step after a checkpoint."""
+    return at_step(4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def killed(shards: str, root: str, name: str) -> None:
+    """Dies of SIGKILL in step 5, two steps after a checkpoint."""
+    fit(shards, root, name, callbacks=at_step(5, lambda trainer: os.kill(os.getpid(), signal.SIGKILL)))
+
+
+def one_process(shards: str, root: str) -> dict[str, Any]:
+    """Everything that needs one process; the run `killed` is already there."""
+    platform.install(nemo=True)
+    seen: dict[str, Any] = {}
+    fit(shards, root, "straight", log={"wandb": "offline"})
+    fit(shards, root, "killed")
+    seen["code_after_sigterm"] = fit(shards, root, "terminated", callbacks=terminated())
+    seen["latest_after_sigterm"] = (Path(root) / "p/g/terminated/checkpoints/latest_checkpoint.txt").read_text()
+    fit(shards, root, "terminated")
+    fit(shards, root, "workers", data={"num_workers": 2}, log={"keep_last_k": 1})
+    fit(shards, root, "workers_cut", data={"num_workers": 2}, callbacks=terminated())
+    fit(shards, root, "workers_cut", data={"num_workers": 2})
+    fit(shards, root, "bf16", bf16=True)
+
+    runs = Path(root) / "p/g"
+    shutil.copytree(runs / "straight", runs / "damaged")
+    truncated = next((runs / "damaged/checkpoints/iter_000000006/weights").glob("*.distcp"))
+    truncated.write_bytes(truncated.read_bytes()[:-1])
+    seen["truncated"] = refused(shards, root, "other", resume={"path": str(truncated.parent.parent)})
+    seen["other_left_nothing"] = not (runs / "other").exists()
+    fit(shards, root, "damaged")
+
+    seen["missing"] = refused(shards, root, "other", resume={"path": str(runs / "nosuch")})
+    seen["size"] = refused(shards, root, "straight", model={"num_layers": 3}, max_steps=9)
+    seen["exists"] = refused(shards, root, "straight", resume={"resume_if_exists": False})
+    seen["diverged"] = refused(shards, root, "diverged", lr=1e30)
+    seen["exact_again"] = refused(shards, root, "straight", max_steps=8, data={"num_workers": 1})
+    seen["full"] = _with_a_full_disk(lambda: refused(shards, root, "full", callbacks=at_step(4, _fill_the_disk)))
+    seen["full_left"] = sorted(path.name for path in (runs / "full/checkpoints").iterdir())
+    seen["weights_of_another_size"] = refused(
+        shards, root, "other", dit_path=str(runs / "straight"), model={"num_layers": 3}
+    )
+    fit(shards, root, "from_weights", dit_path=str(runs / "straight"), max_steps=1)
+    seen["loaded"] = _loads_without_nemo(runs / "straight")
+    return seen
+
+
+def _fill_the_disk(trainer: Any) -> None:
+    """Writing a file beyond 100 kB fails from now on, as it does on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def _with_a_full_disk(run: Callable[[], str]) -> str:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        return run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def _loads_without_nemo(run: Path) -> bool:
+    from megatron.core import parallel_state
+
+    from cosmos_nemo.checkpoints import convert, megatron
+    from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
+    from cosmos_nemo.models.dit.model import DiT
+
+    _new_world()
+    torch.distributed.init_process_group("gloo")
+    parallel_state.initialize_model_parallel()
+    model = DiT(Predict2Video2WorldTinyConfig(num_layers=2))
+    before = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"].clone()
+    info = megatron.load_training_checkpoint(model, run)
+    after = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"]
+    _forget_groups()
+    return info.step == STEPS and not torch.equal(before, after)
+
+
+def two_processes(shards: str, root: str) -> dict[str, Any]:
+    """Everything that needs two processes; the run `straight` of one process is already there."""
+    platform.install(nemo=True)
+    runs = Path(root) / "p/g"
+    fit(shards, root, "data2", data={"num_workers": 1})
+    if os.environ["RANK"] == "0":
+        for name in ("tensor2", "context2"):
+            shutil.copytree(runs / "straight/checkpoints/iter_000000003", runs / name / "checkpoints/iter_000000003")
+            shutil.copy(runs / "straight/run.json", runs / name)
+    _wait_for_rank_zero(Path(root) / "copied")
+    parallel = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
+    fit(shards, root, "tensor2", strategy=parallel)
+    fit(shards, root, "context2", strategy={"context_parallel_size": 2})
+    resume = {"path": str(runs / "straight/checkpoints/iter_000000003")}
+    seen = {"redistribution": refused(shards, root, "wider", resume=resume)}
+    seen["indivisible"] = refused(shards, root, "odd", strategy={"tensor_model_parallel_size": 4})
+    seen["batch"] = refused(shards, root, "odd", data={"global_batch_size": 3})
+    return seen
+
+
+def _wait_for_rank_zero(marker: Path) -> None:
+    import time
+
+    if os.environ["RANK"] == "0":
+        marker.touch()
+    while not marker.exists():
+        time.sleep(0.05)
+
+
+def rows(root: Path, name: str) -> list[dict[str, Any]]:
+    """The metrics of a run, without what depends on the machine."""
+    lines = (root / "p/g" / name / "metrics.jsonl").read_text().splitlines()
+    kept = ("step", "loss", "val_loss", "lr", "grad_norm", "consumed_samples")
+    return [{key: row[key] for key in kept if key in row} for row in map(json.loads, lines)]
+
+
+def weights(root: Path, name: str) -> dict[str, torch.Tensor]:
+    """Every tensor of a run's last checkpoint, the optimizer's included."""
+    import torch.distributed.checkpoint as dcp
+
+    folder = str(root / "p/g" / name / "checkpoints" / f"iter_{STEPS:09d}" / "weights")
+    metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    state = {key: torch.empty(m.size, dtype=m.properties.dtype) for key, m in metadata.items() if hasattr(m, "size")}
+    dcp.load(state, checkpoint_id=folder, no_dist=True)
+    return state

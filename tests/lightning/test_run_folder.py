@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cosmos_nemo.checkpoints import layout
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning.run_folder import Resume, RunLog, choose_start, remove_debris, write_text
+
+MODEL = {"num_layers": 2, "hidden_size": 128}
+
+
+def _run(folder: Path, *steps: int, model: dict | None = None) -> Path:
+    for step in steps:
+        checkpoint = folder / "checkpoints" / layout.iteration_name(step)
+        (checkpoint / "weights").mkdir(parents=True)
+        (checkpoint / "weights" / "data").write_bytes(b"x" * step)
+        manifest = layout.make_manifest(checkpoint, step=step, consumed_samples=step)
+        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "run.json").write_text(json.dumps({"model": model or MODEL}))
+    return folder
+
+
+def test_empty_folder_is_a_new_run(tmp_path: Path) -> None:
+    assert choose_start(tmp_path / "run", Resume(), MODEL).checkpoint is None
+
+
+def test_newest_undamaged_checkpoint_is_taken_whatever_latest_says(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3, 6, 9)
+    write_text(run / "checkpoints" / "latest_checkpoint.txt", "iter_000000003\n")
+    (run / "checkpoints/iter_000000009/weights/data").write_bytes(b"x")
+    (run / "checkpoints/.tmp-iter_000000012").mkdir()
+    start = choose_start(run, Resume(), MODEL)
+    assert start.checkpoint.step == 6
+    assert "iter_000000009" in start.warnings[0] and "1 bytes" in start.warnings[0]
+    remove_debris(run)
+    assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.is_dir())[0] == "iter_000000003"
+
+
+def test_run_without_any_good_checkpoint_does_not_silently_start_over(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3)
+    (run / "checkpoints/iter_000000003/manifest.json").unlink()
+    with pytest.raises(UserError, match="all 1 checkpoints in"):
+        choose_start(run, Resume(), MODEL)
+
+
+def test_own_checkpoints_go_before_a_named_one_so_that_the_same_command_continues(tmp_path: Path) -> None:
+    base = _run(tmp_path / "base", 100)
+    run = tmp_path / "run"
+    assert choose_start(run, Resume(path=str(base)), MODEL).checkpoint.step == 100
+    _run(run, 103, 106)
+    assert choose_start(run, Resume(path=str(base)), MODEL).checkpoint.step == 106
+
+
+def test_own_older_checkpoint_can_be_named(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3, 6)
+    named = Resume(path=str(run / "checkpoints" / "iter_000000003"))
+    assert choose_start(run, named, MODEL).checkpoint.step == 3
+
+
+def test_another_model_is_refused_with_the_fields_that_differ(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3, model={"num_layers": 28, "hidden_size": 128})
+    with pytest.raises(UserError, match="num_layers 28 there, 2 here"):
+        choose_start(run, Resume(), MODEL)
+
+
+def test_checkpoints_are_not_mixed_with_a_new_run(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3)
+    with pytest.raises(UserError, match="holds checkpoints already"):
+        choose_start(run, Resume(resume_if_exists=False), MODEL)
+
+
+def test_output_root_comes_from_the_recipe_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTPUT_ROOT", "/from/environment")
+    names = {"project": "p", "group": "g", "name": "n"}
+    assert RunLog(**names).run_dir == Path("/from/environment/p/g/n")
+    assert RunLog(**names, output_root="/from/recipe").run_dir == Path("/from/recipe/p/g/n")
+    monkeypatch.delenv("OUTPUT_ROOT")
+    assert RunLog(**names).run_dir == Path.cwd() / "checkpoints/p/g/n"
+
+
+@pytest.mark.parametrize("wrong", [{"name": "a/b"}, {"save_every_n_steps": 0}, {"keep_last_k": 0}, {"wandb": "on"}])
+def test_settings_that_cannot_work_are_refused(wrong: dict) -> None:
+    with pytest.raises(UserError, match=f"log.{next(iter(wrong))}="):
+        RunLog(**wrong)

@@ -1,0 +1,156 @@
+"""Training, resuming and refusing, with the real stack: three launches for all claims."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.distributed import run_ranks
+from tests.lightning.ranks import STEPS, rows, weights
+from tests.lightning.shards import write_shards
+
+pytestmark = pytest.mark.nemo
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def seen(shards: Path, root: Path) -> dict[str, Any]:
+    with pytest.raises(RuntimeError, match="ended with -9"):
+        run_ranks("tests.lightning.ranks:killed", 1, str(shards), str(root), "killed")
+    assert [row["step"] for row in rows(root, "killed") if "loss" in row] == [1, 2, 3, 4]
+    (result,) = run_ranks("tests.lightning.ranks:one_process", 1, str(shards), str(root))
+    return result
+
+
+@pytest.fixture(scope="module")
+def seen_by_two(seen: dict[str, Any], shards: Path, root: Path) -> dict[str, Any]:
+    return run_ranks("tests.lightning.ranks:two_processes", 2, str(shards), str(root))[0]
+
+
+def _same_bytes(root: Path, a: str, b: str) -> bool:
+    left, right = weights(root, a), weights(root, b)
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.parametrize(
+    ("name", "straight"), [("killed", "straight"), ("terminated", "straight"), ("workers_cut", "workers")]
+)
+def test_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    seen: Any, root: Path, name: str, straight: str
+) -> None:
+    assert rows(root, name) == rows(root, straight)
+    assert _same_bytes(root, name, straight)
+
+
+def test_run_writes_every_step_once_with_all_metrics(seen: Any, root: Path) -> None:
+    lines = (root / "p/g/straight/metrics.jsonl").read_text().splitlines()
+    training = [row for row in map(json.loads, lines) if "loss" in row]
+    assert [row["step"] for row in training] == list(range(1, STEPS + 1))
+    assert set(training[0]) == {
+        *("step", "loss", "lr", "grad_norm", "seconds_per_step", "tokens_per_second", "tflops", "mfu"),
+        *("data_wait_seconds", "skipped_samples", "peak_memory_gib", "consumed_samples"),
+    }
+    assert training[-1]["consumed_samples"] == 2 * STEPS
+    assert training[0]["lr"] == pytest.approx(6e-4)
+    assert [row["step"] for row in map(json.loads, lines) if "val_loss" in row] == [2, 4, 6]
+
+
+def test_sigterm_saves_the_step_and_ends_with_the_code_of_a_terminated_process(seen: dict[str, Any]) -> None:
+    assert seen["code_after_sigterm"] == 143
+    assert seen["latest_after_sigterm"] == "iter_000000004\n"
+
+
+def test_old_checkpoints_are_deleted_if_asked(seen: Any, root: Path) -> None:
+    kept = sorted(path.name for path in (root / "p/g/workers/checkpoints").glob("iter_*"))
+    assert kept == ["iter_000000006"]
+
+
+def test_bf16_trains_close_to_fp32(seen: Any, root: Path) -> None:
+    pairs = zip(rows(root, "bf16"), rows(root, "straight"), strict=True)
+    losses = [(a["loss"], b["loss"]) for a, b in pairs if "loss" in a]
+    assert losses[0][0] == pytest.approx(losses[0][1], rel=2e-2)
+    assert losses[0][0] != losses[0][1]
+
+
+def test_truncated_checkpoint_is_named_and_passed_over(seen: dict[str, Any], root: Path) -> None:
+    assert ".distcp has" in seen["truncated"] and "truncated" in seen["truncated"]
+    assert seen["other_left_nothing"]
+    assert _same_bytes(root, "damaged", "straight")
+
+
+def test_wrong_checkpoints_are_refused_in_one_line(seen: dict[str, Any]) -> None:
+    assert "No checkpoint folder at" in seen["missing"] and "nosuch" in seen["missing"]
+    assert "is of another model: num_layers 2 there, 3 here" in seen["size"]
+    assert "holds checkpoints already" in seen["exists"]
+    assert "cannot be dealt" in seen["exact_again"]
+    assert all("\n" not in message for message in seen.values() if isinstance(message, str) and "error" in message)
+
+
+def test_full_disk_is_said_and_leaves_the_older_checkpoint(seen: dict[str, Any]) -> None:
+    assert "the checkpoint of step 6 could not be written" in seen["full"]
+    assert seen["full_left"] == ["iter_000000003", "latest_checkpoint.txt"]
+
+
+def test_initial_weights_of_another_size_are_refused_before_anything_is_written(seen: dict[str, Any]) -> None:
+    assert "is of another model: num_layers 2 there, 3 here" in seen["weights_of_another_size"]
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(seen: dict[str, Any], root: Path) -> None:
+    assert "of step 2 is not finite" in seen["diverged"] and "train0" in seen["diverged"]
+    assert not (root / "p/g/diverged/checkpoints/latest_checkpoint.txt").exists()
+
+
+def test_checkpoint_loads_outside_nemo_and_starts_another_run(seen: dict[str, Any], root: Path) -> None:
+    assert seen["loaded"]
+    first, fresh = rows(root, "from_weights")[0]["loss"], rows(root, "straight")[0]["loss"]
+    assert first != fresh
+
+
+def test_run_says_what_generation_needs(seen: Any, root: Path) -> None:
+    run = json.loads((root / "p/g/straight/run.json").read_text())
+    assert run["task"] == "video2world"
+    assert run["model"]["num_layers"] == 2 and run["model"]["video_condition"]
+    assert run["data"]["num_frames"] == 9 and run["data"]["vae"]["path"] == "none"
+    assert run["objective"]["sigma_conditional"] == 1e-4
+
+
+def test_wandb_offline_is_written_beside_the_metrics(seen: Any, root: Path) -> None:
+    assert list((root / "p/g/straight/wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_two_data_parallel_ranks_equal_accumulation_on_one(seen_by_two: Any, root: Path) -> None:
+    # The same samples come in the same order if the number of readers in all is the same.
+    two = [row for row in rows(root, "data2") if "loss" in row]
+    one = [row for row in rows(root, "workers") if "loss" in row]
+    for left, right in zip(two, one, strict=True):
+        assert left == pytest.approx(right, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tensor2", "context2"])
+def test_run_continues_at_another_parallel_size(seen_by_two: Any, root: Path, name: str) -> None:
+    here = [row for row in rows(root, name) if "loss" in row]
+    assert [row["step"] for row in here] == [4, 5, 6]
+    for row, one in zip(here, [row for row in rows(root, "straight") if "loss" in row][3:], strict=True):
+        assert row == pytest.approx(one, rel=1e-4)
+
+
+def test_parallel_sizes_that_do_not_fit_are_refused(seen_by_two: dict[str, Any]) -> None:
+    assert "2 processes do not divide by" in seen_by_two["indivisible"]
+    assert "data.global_batch_size=3" in seen_by_two["batch"] and "2 or 4" in seen_by_two["batch"]
+    assert (
+        "cannot be dealt to 2 with 0; use data.num_workers=0 and a data-parallel size of 1"
+        in seen_by_two["redistribution"]
+    )
