@@ -1,7 +1,6 @@
 """The command line of data preparation. Options live here; the work is done in the modules it imports when needed."""
 
 import warnings
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,8 +118,6 @@ def main() -> None:
     # Imports of the encoders warn about each other's deprecated packages on every start.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
-    # Raised by torch itself, at import, about a package that its users did not choose.
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     try:
         app(prog_name="python -m data_prep")
     except UserError as error:
