@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shlex
@@ -52,6 +53,7 @@ def train(
         SystemExit: with `EXIT_TERMINATED` after SIGTERM, once a checkpoint is written.
     """
     platform.install(nemo=True)
+    atexit.register(gc.freeze)  # the interpreter would look at a million objects on its way out, for two seconds
     from cosmos_nemo.lightning import preflight
     from cosmos_nemo.lightning.throughput import Work
 
@@ -109,9 +111,6 @@ def _fit(
     optim.connect(model)
     model.resuming = start.checkpoint is not None
     quiet.log_to_file(log.run_dir, rank)
-    # The imports leave a million objects behind. Energon collects garbage every ten batches, half a second each time
-    # if it has to look at all of them.
-    gc.freeze()
     try:
         with _distributed(trainer):
             trainer.fit(model, datamodule=data, ckpt_path=str(start.checkpoint.path) if start.checkpoint else None)

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from cosmos_nemo import platform
 from cosmos_nemo.errors import UserError
+from tests.distributed import free_port
 
 STEPS = 6
 _VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -30,7 +32,7 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
         name: name of the run.
         **changes: see the first lines.
     """
-    _new_world()
+    _new_world(root)
     platform.install(nemo=True)
     import nemo.lightning as nl
 
@@ -74,11 +76,19 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     return None
 
 
-def _new_world() -> None:
-    # Lightning takes these variables away when a run ends. Another port for each run: a rank that is early must not
-    # find the meeting point of the run before.
+def _new_world(root: str) -> None:
+    # Lightning takes these variables away when a run ends. Each run meets at a port of its own, which rank 0 finds: a
+    # rank that is early must not find the meeting point of the run before.
     os.environ.update(_WORLD)
-    _WORLD["MASTER_PORT"] = str(int(_WORLD["MASTER_PORT"]) + 1)
+    _WORLD["RUNS"] = str(int(_WORLD.get("RUNS", "0")) + 1)
+    meeting = Path(root) / f"port_{_WORLD['WORLD_SIZE']}_{_WORLD['RUNS']}"
+    if _WORLD["RANK"] == "0":
+        meeting.parent.mkdir(parents=True, exist_ok=True)
+        meeting.with_suffix(".tmp").write_text(str(free_port()))
+        meeting.with_suffix(".tmp").rename(meeting)
+    while not meeting.exists():
+        time.sleep(0.02)
+    os.environ["MASTER_PORT"] = meeting.read_text()
 
 
 def refused(*arguments: Any, **changes: Any) -> str:
@@ -154,7 +164,7 @@ def one_process(shards: str, root: str) -> dict[str, Any]:
         shards, root, "other", dit_path=str(runs / "straight"), model={"num_layers": 3}
     )
     fit(shards, root, "from_weights", dit_path=str(runs / "straight"), max_steps=1)
-    seen["loaded"] = _loads_without_nemo(runs / "straight")
+    seen["loaded"] = _loads_without_nemo(root, runs / "straight")
     return seen
 
 
@@ -173,14 +183,14 @@ def _with_a_full_disk(run: Callable[[], str]) -> str:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def _loads_without_nemo(run: Path) -> bool:
+def _loads_without_nemo(root: str, run: Path) -> bool:
     from megatron.core import parallel_state
 
     from cosmos_nemo.checkpoints import convert, megatron
     from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
     from cosmos_nemo.models.dit.model import DiT
 
-    _new_world()
+    _new_world(root)
     torch.distributed.init_process_group("gloo")
     parallel_state.initialize_model_parallel()
     model = DiT(Predict2Video2WorldTinyConfig(num_layers=2))
@@ -212,8 +222,6 @@ def two_processes(shards: str, root: str) -> dict[str, Any]:
 
 
 def _wait_for_rank_zero(marker: Path) -> None:
-    import time
-
     if os.environ["RANK"] == "0":
         marker.touch()
     while not marker.exists():
