@@ -190,10 +190,16 @@ def ckpt_info(
 @app.command()
 def doctor(
     device: Annotated[bool, typer.Option("--device/--no-device", help="Also look at GPUs.")] = True,
+    assumptions: Annotated[
+        bool, typer.Option("--assumptions", help="Print what Megatron-core and NeMo assume, and what is done about it.")
+    ] = False,
 ) -> None:
     """Show versions, pins, devices and codecs; exit code 1 if something is missing."""
-    from cosmos_nemo.doctor import run
+    from cosmos_nemo.doctor import print_assumptions, run
 
+    if assumptions:
+        print_assumptions()
+        return
     raise typer.Exit(run(device=device))
 
 

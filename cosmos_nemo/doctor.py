@@ -116,3 +116,11 @@ def assumptions() -> Iterator[Row]:
     yield Row(
         name="platform", found=f"{len(rows)} assumptions of Megatron-core and NeMo are lifted where there is no CUDA"
     )
+
+
+def print_assumptions() -> None:
+    """Print the platform table: where each assumption is made, what it is, and what holds instead."""
+    from cosmos_nemo import platform as room
+
+    for row in room.assumptions():
+        print(f"{row.where}\n    assumes  {row.assumes}\n    here     {row.here}")

@@ -124,6 +124,14 @@ def test_doctor_finds_the_pins_fulfilled(capsys: pytest.CaptureFixture[str]) -> 
     assert [row for row in rows if row.problem] == []
 
 
+def test_doctor_prints_every_assumption_of_the_platform(capsys: pytest.CaptureFixture[str]) -> None:
+    from cosmos_nemo import doctor, platform
+
+    doctor.print_assumptions()
+    printed = capsys.readouterr().out
+    assert printed.count("    assumes  ") == len(platform.assumptions()) > 10
+
+
 def test_doctor_names_a_wrong_version_and_what_is_needed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
