@@ -29,17 +29,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from cosmos_nemo.lightning.throughput import device_peak_tflops
 from cosmos_nemo.models.dit import PREDICT2, DiT, DiTConfig, forward_flops
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FRAMES = 24  # latent frames of the 16 fps models
 LATENT_SIZE = {"480": (54, 96), "720": (88, 160)}  # 432 x 768 and 704 x 1280 pixels
-DENSE_BF16_PEAK = {
-    "H100": 989.4e12,
-    "H200": 989.4e12,
-    "A100": 312e12,
-}  # FLOP/s without sparsity, NVIDIA data sheets (SXM)
-
 Step = Callable[[], Tensor]
 
 
@@ -219,10 +214,10 @@ def measure(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
     row |= time_pairs(networks, args.pairs) | measure_memory(args, dtype, networks)
     flops = 3 * forward_flops(config, row["video_tokens"], text, args.batch)
     row["model_tflops_per_step"] = round(flops / 1e12, 4)
-    peak = next((peak for name, peak in DENSE_BF16_PEAK.items() if name in _device_name()), None)
+    peak = device_peak_tflops()
     if peak is not None and dtype == "bf16":
-        row["mfu_ours"] = round(flops / row["seconds_ours"] / peak, 4)
-        row["mfu_peer"] = round(flops / row["seconds_peer"] / peak, 4)
+        row["mfu_ours"] = round(flops / row["seconds_ours"] / peak / 1e12, 4)
+        row["mfu_peer"] = round(flops / row["seconds_peer"] / peak / 1e12, 4)
     return row
 
 

@@ -64,6 +64,38 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> 
     write_text_atomic(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
+def work_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
+    """Where to build: `folder`, or beside it while a dataset in it is being replaced, which stays whole until then.
+
+    A replacement that was interrupted is continued if its settings are the same, and started again otherwise.
+
+    Raises:
+        UserError: see `claim_folder`.
+    """
+    if not (overwrite and (folder / RECORDS / SETTINGS_NAME).is_file()):
+        claim_folder(folder, settings, overwrite=overwrite)
+        return folder
+    beside = folder.with_name(f".{folder.name}.new")
+    file = beside / RECORDS / SETTINGS_NAME
+    other = file.is_file() and changed_settings(json.loads(file.read_text(encoding="utf-8")), settings)
+    claim_folder(beside, settings, overwrite=bool(other))
+    return beside
+
+
+def put_in_place(built: Path, folder: Path) -> None:
+    """Replace the dataset in `folder` by the one that was built beside it; files that are not ours are kept."""
+    if built == folder:
+        return
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(folder, old)
+    os.replace(built, folder)
+    remove_own_files(old)
+    for other in old.iterdir():
+        os.replace(other, folder / other.name)
+    old.rmdir()
+
+
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Name the settings that differ."""
     changed = []

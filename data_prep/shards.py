@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from cosmos_nemo.tokenizers.text import MAX_TOKENS, T5TextEncoder
 from data_prep.output import (
     REPORT_NAME,
     Done,
-    claim_folder,
     index_for_energon,
+    put_in_place,
     read_done,
     tar_record,
+    work_folder,
     write_done,
     write_tar,
 )
@@ -135,7 +136,8 @@ def make_shards(options: ShardOptions, *, progress: Progress | None = None) -> R
     )
     refs = encoders.refs()
     settings = _settings(options, scan, refs)
-    claim_folder(options.output, settings, overwrite=options.overwrite)
+    target = options.output
+    options = replace(options, output=work_folder(target, settings, overwrite=options.overwrite))
 
     progress.stage("encoding", sum(len(shard.chunks) for shard in shards))
     records = []
@@ -151,6 +153,7 @@ def make_shards(options: ShardOptions, *, progress: Progress | None = None) -> R
     report = _report(scan, records)
     _check_bad(report, options, progress)
     _finish(options, settings, refs, records, report)
+    put_in_place(options.output, target)
     return report
 
 

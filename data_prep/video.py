@@ -118,7 +118,7 @@ def _fill(path: Path, out_3_T_H_W: Tensor, frames: Iterator[av.VideoFrame], want
         frame = next(frames, None)
         if frame is None or frame.pts != pts:
             return False
-        out_3_T_H_W[:, index] = converter(frame)
+        out_3_T_H_W[:, index] = converter(_intact(frame))
     return True
 
 
@@ -129,10 +129,17 @@ def _fill_by_count(path: Path, out_3_T_H_W: Tensor, start: int) -> None:
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(_decoding_stream(container))):
             if index >= start:
-                out_3_T_H_W[:, index - start] = converter(frame)
+                out_3_T_H_W[:, index - start] = converter(_intact(frame))
             if index == start + num_frames - 1:
                 return
     raise VideoError(f"unreadable: only {index + 1} frames can be decoded")
+
+
+def _intact(frame: av.VideoFrame) -> av.VideoFrame:
+    # FFmpeg fills in what it cannot decode and only leaves this mark.
+    if frame.is_corrupt:
+        raise VideoError(f"unreadable: the frame at {frame.time:.3f} s is damaged")
+    return frame
 
 
 def _decoding_stream(container: Any) -> Any:

@@ -3,7 +3,7 @@
 All three come here with the words after NAME. A run goes one of two ways:
 - in this process: one process is enough, or torchrun has started this one as a rank;
 - through a NeMo-Run executor, which starts the ranks: several processes are needed, or `run.executor=` was given.
-The exit code is the job's.
+The exit code is the job's; through an executor it is 0, or 1 for any failure.
 """
 
 from __future__ import annotations

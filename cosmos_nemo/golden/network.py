@@ -77,6 +77,8 @@ def check_forward(case: Case, runtime: Runtime) -> list[Comparison]:
         out = model(**to_device(inputs, runtime))
     comparisons = [_check_angles(case, model.config, io)] if "mid.rope_angles" in io else []
     comparisons += [compare(name, value, io[name], case.tolerance) for name, value in seen.items()]
+    unknown = [name for name in io if name.startswith("mid.") and name not in seen and name != "mid.rope_angles"]
+    comparisons += [failed(name, "this project has no such intermediate") for name in unknown]
     comparisons.append(compare("out", out, io["out"], case.tolerance))
     if "weights_diffusers" in case.files:
         comparisons += _check_diffusers_names(case, runtime, model)

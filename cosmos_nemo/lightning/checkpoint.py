@@ -58,6 +58,7 @@ class CheckpointWriter(pl.Callback):
         if trainer.is_global_zero:
             write_json(self.run_dir / layout.RUN_FILE, self.description)
             remove_debris(self.run_dir)
+            self._set_aside_later_than(trainer.global_step)
         self.saved_step = trainer.global_step
         self._previous_handler = signal.signal(signal.SIGTERM, self._on_signal)
 
@@ -116,17 +117,22 @@ class CheckpointWriter(pl.Callback):
             fsync(path)
         manifest = layout.make_manifest(temporary, step=step, consumed_samples=consumed_samples)
         write_json(temporary / layout.MANIFEST_FILE, manifest)
-        target = self.folder / name
-        if target.exists():  # a damaged one that was passed over at the start
-            replaced = self.folder / f".tmp-replaced-{name}"
-            os.replace(target, replaced)
-            os.replace(temporary, target)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            os.replace(temporary, target)
+        os.replace(temporary, self.folder / name)  # what had this name was set aside at the start
         fsync(self.folder)
         write_text(self.folder / layout.LATEST_FILE, name + "\n")
         self._delete_old()
+
+    def _set_aside_later_than(self, step: int) -> None:
+        """Renames checkpoints of steps this run has not reached: damaged ones, or a future that was turned back from.
+
+        Left where they are, they would be taken for the newest of this run at its next start.
+        """
+        for path in sorted(self.folder.glob("iter_*")):
+            if path.name > layout.iteration_name(step):
+                target = self.folder / f"set-aside-{path.name}"
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(path, target)
+                self.say(f"set aside    {path} as {target.name}: the run continues from step {step}")
 
     def _delete_old(self) -> None:
         if self.keep_last_k is None:

@@ -74,6 +74,8 @@ class DiTModule(pl.LightningModule):
             return
         from cosmos_nemo.models.dit.model import DiT
 
+        # Loading is strict, so fresh weights would all be overwritten; drawing those of 14B takes minutes.
+        self.config.perform_initialization = not (self.resuming or self.dit_path)
         module = DiT(self.config)
         source = None
         if not self.resuming:
@@ -97,6 +99,10 @@ class DiTModule(pl.LightningModule):
     def forward_step(self, batch: DiffusionBatch, step: int) -> Tensor:
         """The training loss of one micro batch with the random numbers of `step`.
 
+        Args:
+            batch: latents and text.
+            step: optimizer step, or `VALIDATION_STEP`, in which no text is dropped.
+
         Returns:
             scalar, float32, the mean over the micro batch.
         """
@@ -109,10 +115,13 @@ class DiTModule(pl.LightningModule):
             latent_shape=tuple(x0.shape[1:]),
         ).to(x0.device)
         x, timesteps = predict2.network_input(self.objective, x0, draws)
+        text = batch.crossattn_emb_B_L_E
+        if step != VALIDATION_STEP:
+            text = predict2.drop_text(text, draws.keep_text_B)
         net_out = self.forward(
             x,
             timesteps,
-            predict2.drop_text(batch.crossattn_emb_B_L_E, draws.keep_text_B),
+            text,
             condition_mask_B_1_T_H_W=draws.condition_mask_B_1_T_H_W if self.config.video_condition else None,
             padding_mask_B_1_H_W=batch.padding_mask_B_1_H_W,
             fps_B=batch.fps_B if self.config.rope_enable_fps_modulation else None,

@@ -57,8 +57,25 @@ class LambdaLinear(LRSchedulerModule):
 
     def scheduler(self, model: Any, optimizers: Any) -> dict[str, Any]:
         """What Lightning steps after every optimizer step."""
-        schedule = LambdaLR(optimizers, lr_lambda=lambda step: self.multiplier(step))
+        schedule = ConfiguredLambdaLR(optimizers, lr_lambda=lambda step: self.multiplier(step))
         return {"optimizer": optimizers, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+
+
+class ConfiguredLambdaLR(LambdaLR):
+    """A `LambdaLR` that takes from a checkpoint how far it got, and everything else from its configuration.
+
+    torch's own would bring back the learning rate of the checkpoint, so that lowering it for a resumed run, which is
+    what one does after a loss has exploded, would have no effect.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes to the saved step."""
+        self.last_epoch = state_dict["last_epoch"]
+        self._step_count = state_dict["_step_count"]
+        lambdas = zip(self.base_lrs, self.lr_lambdas, strict=True)
+        self._last_lr = [base * factor(self.last_epoch) for base, factor in lambdas]
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
 
 
 class DiffusionOptimizer(MegatronOptimizerModule):

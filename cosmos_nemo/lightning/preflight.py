@@ -100,6 +100,11 @@ def _check_fit(config: Any, manifest: Manifest, field: str) -> None:
         )
     if channels != config.in_channels:
         raise UserError(f"{field} has {channels} latent channels, the model takes {config.in_channels}.")
+    if height % config.patch_spatial or width % config.patch_spatial:
+        raise UserError(
+            f"{field} has latents of {height}x{width}; both must be multiples of {config.patch_spatial}: prepare the "
+            f"shards with a --height and --width that are multiples of {8 * config.patch_spatial}."
+        )
     if not config.video_condition and frames > 1:
         raise UserError(
             f"{field} has clips of {frames} latent frames, but this is a text2image model; prepare the shards with "

@@ -159,6 +159,21 @@ def differences(saved: Mapping[str, Any], architecture: Mapping[str, Any]) -> st
     return "; ".join(f"{name} {saved[name]} there, {ours[name]} here" for name in names)
 
 
+def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a resumed run does otherwise than the run it continues, one line per part; `max_steps` may grow silently.
+
+    Args:
+        saved: run.json of the checkpoint.
+        now: what run.json is going to be.
+    """
+    lines = []
+    for part in ("objective", "optimizer"):
+        changed = differences(saved.get(part, {}), {k: v for k, v in now[part].items() if k != "max_steps"})
+        lines += [f"{part}: {changed}"] if changed else []
+    changed = differences(saved, {name: now[name] for name in ("seed", "precision")})
+    return lines + ([changed] if changed else [])
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes readable JSON so that readers see the old file or the whole new one, also after a crash."""
     write_text(path, json.dumps(content, indent=2) + "\n")

@@ -62,6 +62,7 @@ class Work:
         text_length: int,
         batch: int,
         num_devices: int,
+        bf16: bool = True,
     ) -> Work:
         """The work of a global batch.
 
@@ -71,15 +72,15 @@ class Work:
             text_length: text tokens, padding included.
             batch: samples per optimizer step.
             num_devices: processes in all.
+            bf16: whether the matrix products are in bf16, the only precision whose peak is known.
         """
         _, frames, height, width = latent_shape
-        # The network pads odd sizes up to a whole patch.
-        tokens = frames * -(-height // config.patch_spatial) * -(-width // config.patch_spatial)
+        tokens = frames * (height // config.patch_spatial) * (width // config.patch_spatial)
         return cls(
             tokens=tokens * batch,
             tflop=3 * forward_flops(config, tokens, text_length, batch) / 1e12,
             num_devices=num_devices,
-            peak_tflops=device_peak_tflops(),
+            peak_tflops=device_peak_tflops() if bf16 else None,
         )
 
     def rates(self, seconds: float) -> dict[str, float | None]:

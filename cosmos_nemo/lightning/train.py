@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cosmos_nemo import platform
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import quiet
-from cosmos_nemo.lightning.run_folder import Resume, RunLog, Start, choose_start
+from cosmos_nemo.lightning.run_folder import Resume, RunLog, Start, changed_settings, choose_start
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -70,11 +70,14 @@ def train(
         text_length=data.text_length,
         batch=data.global_batch_size,
         num_devices=world.size,
+        bf16="bf16" in str(trainer.precision),
     )
     first_step = start.checkpoint.step if start.checkpoint else 0
     is_first_rank = int(os.environ.get("RANK", "0")) == 0
     if is_first_rank:
-        _announce(log, start, preflight.describe(world, model, data, manifest, work, lr, trainer.max_steps))
+        _announce(
+            log, start, description, preflight.describe(world, model, data, manifest, work, lr, trainer.max_steps)
+        )
     if first_step >= trainer.max_steps:
         if is_first_rank:
             print(f"nothing to do: trainer.max_steps={trainer.max_steps} is reached", flush=True)
@@ -172,11 +175,13 @@ def _distributed(trainer: Any) -> Iterator[None]:
         num_microbatches_calculator.unset_num_microbatches_calculator()
 
 
-def _announce(log: RunLog, start: Start, plan: str) -> None:
+def _announce(log: RunLog, start: Start, description: dict[str, Any], plan: str) -> None:
     print(f"run          {log.run_dir}")
     for warning in start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"from         {start.message}")
+    for change in changed_settings(start.checkpoint.run, description) if start.checkpoint else ():
+        print(f"changed      {change}")
     print(plan, flush=True)
 
 

@@ -94,6 +94,8 @@ def test_a_dataset_that_is_there_survives_bad_input(folder, options, fault):
     fault(folder)
     with pytest.raises(UserError, match="input files differ in"):
         make_shards(options(input=folder))
+    with pytest.raises(UserError, match="cannot be used"):
+        make_shards(options(input=folder, max_bad=0.1, overwrite=True))
     assert {f: f.read_bytes() for f in options().output.rglob("*") if f.is_file()} == before
 
 

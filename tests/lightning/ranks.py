@@ -151,7 +151,10 @@ def one_process(shards: str, root: str) -> dict[str, Any]:
     truncated.write_bytes(truncated.read_bytes()[:-1])
     seen["truncated"] = refused(shards, root, "other", resume={"path": str(truncated.parent.parent)})
     seen["other_left_nothing"] = not (runs / "other").exists()
-    fit(shards, root, "damaged")
+    fit(shards, root, "damaged", log={"keep_last_k": 1})
+    shutil.copytree(runs / "straight", runs / "slower")
+    back = str(runs / "slower/checkpoints/iter_000000003")
+    fit(shards, root, "slower", resume={"path": back}, lr=1e-4, max_steps=4, log={"keep_last_k": 1})
 
     seen["missing"] = refused(shards, root, "other", resume={"path": str(runs / "nosuch")})
     seen["size"] = refused(shards, root, "straight", model={"num_layers": 3}, max_steps=9)

@@ -7,7 +7,14 @@ import pytest
 
 from cosmos_nemo.checkpoints import layout
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.lightning.run_folder import Resume, RunLog, choose_start, remove_debris, write_text
+from cosmos_nemo.lightning.run_folder import (
+    Resume,
+    RunLog,
+    changed_settings,
+    choose_start,
+    remove_debris,
+    write_text,
+)
 
 MODEL = {"num_layers": 2, "hidden_size": 128}
 
@@ -64,6 +71,13 @@ def test_another_model_is_refused_with_the_fields_that_differ(tmp_path: Path) ->
     run = _run(tmp_path / "run", 3, model={"num_layers": 28, "hidden_size": 128})
     with pytest.raises(UserError, match="num_layers 28 there, 2 here"):
         choose_start(run, Resume(), MODEL)
+
+
+def test_changed_settings_of_a_resumed_run_are_named() -> None:
+    saved = {"objective": {"state_t": 24}, "optimizer": {"lr": 1e-3, "max_steps": 10}, "seed": 1, "precision": "32"}
+    now = {"objective": {"state_t": 24}, "optimizer": {"lr": 1e-4, "max_steps": 20}, "seed": 2, "precision": "32"}
+    assert changed_settings(saved, saved) == []
+    assert changed_settings(saved, now) == ["optimizer: lr 0.001 there, 0.0001 here", "seed 1 there, 2 here"]
 
 
 def test_checkpoints_are_not_mixed_with_a_new_run(tmp_path: Path) -> None:

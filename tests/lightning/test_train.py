@@ -91,6 +91,24 @@ def test_truncated_checkpoint_is_named_and_passed_over(seen: dict[str, Any], roo
     assert _same_bytes(root, "damaged", "straight")
 
 
+def test_checkpoints_ahead_of_the_run_are_set_aside_and_never_cost_the_new_one(seen: Any, root: Path) -> None:
+    names = {
+        run: sorted(path.name for path in (root / "p/g" / run / "checkpoints").iterdir())
+        for run in ("damaged", "slower")
+    }
+    assert names["damaged"] == ["iter_000000006", "latest_checkpoint.txt", "set-aside-iter_000000006"]
+    assert names["slower"] == ["iter_000000004", "latest_checkpoint.txt", "set-aside-iter_000000006"]
+
+
+def test_lower_learning_rate_takes_effect_on_a_resumed_run(seen: Any, root: Path) -> None:
+    slower, straight = (
+        {row["step"]: row["lr"] for row in rows(root, name) if "loss" in row} for name in ("slower", "straight")
+    )
+    assert slower[3] == straight[3]
+    # The schedule of a run of 4 steps is at 3/4 of its way from 0.6 to 0.1.
+    assert slower[4] == pytest.approx(1e-4 * (0.1 + 0.5 * (4 - 3) / 4))
+
+
 def test_wrong_checkpoints_are_refused_in_one_line(seen: dict[str, Any]) -> None:
     assert "No checkpoint folder at" in seen["missing"] and "nosuch" in seen["missing"]
     assert "is of another model: num_layers 2 there, 3 here" in seen["size"]

@@ -29,6 +29,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Outcome
 def largest_difference(found: dict[str, Any], wanted: dict[str, Any]) -> tuple[float, str]:
     """Largest difference of any tensor relative to that tensor's largest entry, with the tensor's name."""
     assert found.keys() == wanted.keys()
+    # `max` would pass over a NaN.
+    assert all(found[name].isfinite().all() and wanted[name].abs().max() > 0 for name in wanted)
     return max((((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item(), name) for name in wanted)
 
 
