@@ -29,24 +29,6 @@ FIXED = {
 }
 """Upstream settings that every published Predict2 network has at this value; no other value is built here."""
 
-SAME_NAME = (
-    "in_channels",
-    "out_channels",
-    "concat_padding_mask",
-    "patch_spatial",
-    "patch_temporal",
-    "crossattn_emb_channels",
-    "adaln_lora_dim",
-    "rope_t_extrapolation_ratio",
-    "rope_h_extrapolation_ratio",
-    "rope_w_extrapolation_ratio",
-    "rope_enable_fps_modulation",
-    "max_img_h",
-    "max_img_w",
-    "max_frames",
-)
-"""Settings that have upstream's name in DiTConfig."""
-
 _MODULES = (
     (re.compile(r"mid\.x_embedder"), "patch_embed"),
     (re.compile(r"mid\.(?:t_embedder\.0|timestep_sinusoid)"), "time_embed.linear_1:input"),
@@ -125,6 +107,7 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
     Raises:
         UserError: a setting that this project does not build.
     """
+    from cosmos_nemo.checkpoints.architecture import ARCHITECTURE_FIELDS
     from cosmos_nemo.models.dit.config import DiTConfig
 
     net_class = case.setting("net_class")
@@ -144,7 +127,8 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
         ffn_hidden_size=int(width * case.setting("mlp_ratio")),
         video_condition=VIDEO_CONDITION[net_class],
         tensor_model_parallel_size=tensor_model_parallel_size,
-        **{key: case.config[key] for key in SAME_NAME if key in case.config},
+        # The other fields that describe a network have upstream's names.
+        **{key: case.config[key] for key in ARCHITECTURE_FIELDS if key in case.config},
     )
 
 

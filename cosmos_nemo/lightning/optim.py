@@ -97,28 +97,6 @@ def never(name: str, parameter: Any) -> bool:
     return False
 
 
-def adamw(lr: float, weight_decay: float = 0.1, clip_grad: float = 1.0, **more: Any) -> OptimizerConfig:
-    """Megatron's settings for Predict2: AdamW with betas (0.9, 0.99), eps 1e-8, distributed optimizer.
-
-    Args:
-        lr: base learning rate, before the schedule's factor.
-        weight_decay: decoupled weight decay.
-        clip_grad: largest global gradient norm.
-        **more: further fields of `OptimizerConfig`.
-    """
-    fields = {
-        "optimizer": "adam",
-        "adam_beta1": 0.9,
-        "adam_beta2": 0.99,
-        "adam_eps": 1e-8,
-        "use_distributed_optimizer": True,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "clip_grad": clip_grad,
-    }
-    return OptimizerConfig(**(fields | more))
-
-
 def check_schedule(optim: MegatronOptimizerModule, max_steps: int) -> str:
     """Checks the learning rate over the whole run, before anything is built.
 

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
 
 _OURS = ("cosmos_nemo", "recipes")
-
-
-def before_imports() -> None:
-    """Silences what the libraries say while they are imported and while a trainer is built. Changes no log level.
-
-    Call it at the start of a command, before NeMo is imported; `log_to_file` later gives the messages a place.
-    """
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    root = logging.getLogger()
-    if not root.handlers:
-        # With a handler on the root logger Lightning does not make one of its own, and Python's last resort is quiet.
-        root.addHandler(logging.NullHandler())
-    _to_console()
 
 
 def log_to_file(run_dir: Path, rank: int) -> None:

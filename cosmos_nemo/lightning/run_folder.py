@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cosmos_nemo.checkpoints import layout
+from cosmos_nemo.data.schema import write_text_atomic
 from cosmos_nemo.errors import UserError
 
 RUN_FORMAT = 1
@@ -176,18 +177,7 @@ def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes readable JSON so that readers see the old file or the whole new one, also after a crash."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name, flushes it to disk and renames it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    fsync(path.parent)
+    write_text_atomic(path, json.dumps(content, indent=2) + "\n")
 
 
 def fsync(path: Path) -> None:

@@ -39,10 +39,11 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     from cosmos_nemo.diffusion.predict2 import Predict2Objective
     from cosmos_nemo.lightning.data import EnergonDataModule
     from cosmos_nemo.lightning.module import DiTModule
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear, adamw
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear
     from cosmos_nemo.lightning.run_folder import Resume, RunLog
     from cosmos_nemo.lightning.train import train
     from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
+    from tests.lightning.optimizer import adamw
 
     data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0, "text_length": 8}
     trainer = nl.Trainer(

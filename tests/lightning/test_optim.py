@@ -10,7 +10,8 @@ pytestmark = pytest.mark.nemo
 
 
 def _check(max_steps: int, lr: float = 1e-3, **schedule: Any) -> str:
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear, adamw, check_schedule
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear, check_schedule
+    from tests.lightning.optimizer import adamw
 
     return check_schedule(DiffusionOptimizer(adamw(lr=lr), LambdaLinear(**schedule)), max_steps)
 
@@ -39,7 +40,8 @@ def test_schedules_that_would_waste_a_run_are_refused(message: str, arguments: d
 def test_weight_decay_acts_on_every_tensor() -> None:
     import torch
 
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, adamw
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer
+    from tests.lightning.optimizer import adamw
 
     optimizer = DiffusionOptimizer(adamw(lr=1.0))
     assert optimizer.no_weight_decay_cond("norm.weight", torch.nn.Parameter(torch.ones(3))) is False
