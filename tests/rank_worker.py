@@ -7,6 +7,8 @@ import pickle
 import sys
 from pathlib import Path
 
+import torch
+
 
 def main() -> None:
     """Calls ``module:function`` with the pickled arguments."""
@@ -14,6 +16,17 @@ def main() -> None:
     module, _, name = target.partition(":")
     value = getattr(importlib.import_module(module), name)(*pickle.loads(Path(arguments).read_bytes()))
     Path(result).write_bytes(pickle.dumps(value))
+    _leave_together()
+
+
+def _leave_together() -> None:
+    """Takes the process group down on all ranks at once.
+
+    A rank that just ends is torn down while gloo's threads still run, which now and then ends in std::terminate.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
