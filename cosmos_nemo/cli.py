@@ -133,6 +133,29 @@ def plot(
     print(f"wrote {output}")
 
 
+@app.command()
+def report(
+    output: Annotated[Path, typer.Argument(help="HTML file to write; everything is embedded in it.")],
+    run: Annotated[list[Path], typer.Option(help="Run folder that holds metrics.jsonl; may be repeated.")],
+    media: Annotated[list[str], typer.Option(help="CAPTION=FILE, a picture or mp4; may be repeated.")] = [],  # noqa: B006
+    timings: Annotated[Path | None, typer.Option(help="File of lines 'what was done<TAB>seconds'.")] = None,
+    next: Annotated[list[str], typer.Option(help="A command for the reader; may be repeated.")] = [],  # noqa: B006
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Post-training report",
+) -> None:
+    """Write one page that shows runs: loss curves, pictures, videos, timings, next commands."""
+    from cosmos_nemo.report import page
+
+    page.write_page(
+        output,
+        title=title,
+        run_dirs=run,
+        media=[page.parse_media(text) for text in media],
+        timings=page.read_timings(timings) if timings else (),
+        next_commands=next,
+    )
+    print(f"wrote {output}")
+
+
 _Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a published file.")]
 _Dtype = Annotated[str | None, typer.Option(help="Cast to this, e.g. bfloat16; the source's if left out.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
