@@ -375,7 +375,7 @@ def _finish(
         latent_dtype=options.latent_dtype,
         text_width=filled[0].text_width,
         text_length=MAX_TOKENS,
-        vae=encoders["vae"],
+        video_tokenizer=encoders["vae"],
         text_encoder=encoders["text_encoder"],
         seed=options.seed,
         shards=tuple(shards),

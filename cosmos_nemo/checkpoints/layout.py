@@ -9,7 +9,8 @@
 N counts completed optimizer steps. What `run.json` must hold for generation and export:
 
     model       fields of DiTConfig, at least `architecture.ARCHITECTURE_FIELDS`
-    data        num_frames, height, width, fps, text_length, vae {path}, text_encoder {path}: the shards' manifest
+    data        num_frames, height, width, fps, text_length, video_tokenizer {path}, text_encoder {path}: as the
+                shards' manifest says
     objective   fields of Predict2Objective
     recipe      the recipe's name
 """

@@ -1,22 +1,20 @@
 """A training batch of latents and text embeddings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from cosmos_nemo.data.schema import DiffusionSample, sample_id
 
 
 @dataclass(kw_only=True)
-class DiffusionBatch:
-    """What the training step of a diffusion model consumes."""
+class SampleBatch:
+    """Tensors of some samples, and which samples they are. A family's batch adds its fields."""
 
-    latent_B_C_T_H_W: Tensor  # clean normalised latents x0, float32
-    crossattn_emb_B_L_E: Tensor  # text embeddings, zero padded to the text length, float32
-    fps_B: Tensor  # frames per second, float32; 0 for images
-    padding_mask_B_1_H_W: Tensor  # 1 where the picture is padding, at latent size, float32; zeros
     sample_id_B: Tensor  # identity of each sample for keyed randomness, int64
     keys: list[str]  # the samples' names in the shards
 
@@ -25,23 +23,28 @@ class DiffusionBatch:
         """Samples in the batch."""
         return len(self.keys)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "DiffusionBatch":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """A copy of the batch with its tensors on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> "DiffusionBatch":
+    def pin_memory(self) -> Self:
         """A copy of the batch in page-locked memory; called by torch's data loader where there is a GPU."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "DiffusionBatch":
-        return DiffusionBatch(
-            latent_B_C_T_H_W=function(self.latent_B_C_T_H_W),
-            crossattn_emb_B_L_E=function(self.crossattn_emb_B_L_E),
-            fps_B=function(self.fps_B),
-            padding_mask_B_1_H_W=function(self.padding_mask_B_1_H_W),
-            sample_id_B=function(self.sample_id_B),
-            keys=self.keys,
-        )
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {n: function(v) for n, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
+
+
+@dataclass(kw_only=True)
+class DiffusionBatch(SampleBatch):
+    """What the training step of a diffusion model consumes."""
+
+    latent_B_C_T_H_W: Tensor  # clean normalised latents x0, float32
+    crossattn_emb_B_L_E: Tensor  # text embeddings, zero padded to the text length, float32
+    fps_B: Tensor  # frames per second, float32; 0 for images
+    padding_mask_B_1_H_W: Tensor  # 1 where the picture is padding, at latent size, float32; zeros
 
 
 def pad_text(text_L_E: Tensor, text_length: int) -> Tensor:

@@ -166,8 +166,9 @@ def _run_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
     data, objective = run.get("data") or {}, run.get("objective") or {}
     names = ("num_frames", "height", "width", "fps", "text_length")
     defaults = {name: data[name] for name in names if data.get(name) is not None}
-    for name in ("vae", "text_encoder"):
-        reference = data.get(name)
+    # Runs of the first version called the video tokenizer "vae".
+    references = {"vae": data.get("video_tokenizer", data.get("vae")), "text_encoder": data.get("text_encoder")}
+    for name, reference in references.items():
         path = reference.get("path") if isinstance(reference, Mapping) else reference
         if path:
             defaults[name] = path

@@ -92,6 +92,11 @@ def check_data(model: Any, data: Any) -> Manifest:
 
 
 def _check_fit(config: Any, manifest: Manifest, field: str) -> None:
+    if manifest.latent_shape is None:
+        raise UserError(
+            f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on latents: "
+            "prepare the shards with `python -m data_prep shards --for v2w` or `--for t2i`."
+        )
     channels, frames, height, width = manifest.latent_shape
     if manifest.text_width != config.crossattn_emb_channels:
         raise UserError(
@@ -183,7 +188,7 @@ def run_json(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, manif
             "latent_shape": list(manifest.latent_shape),
             "text_width": manifest.text_width,
             "text_length": data.text_length,
-            "vae": asdict(manifest.vae),
+            "video_tokenizer": asdict(manifest.video_tokenizer),
             "text_encoder": asdict(manifest.text_encoder),
         },
         "optimizer": {

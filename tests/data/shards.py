@@ -1,16 +1,29 @@
-"""Small datasets of random latents, written by the schema without any encoder."""
+"""Small datasets of random latents or token ids, written by the schema without any encoder."""
 
 import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from cosmos_nemo.data.schema import DiffusionSample, EncoderRef, Manifest, SampleInfo, ShardRecord, sample_id, to_parts
+from cosmos_nemo.data.schema import (
+    AnySample,
+    DiffusionSample,
+    EncoderRef,
+    Manifest,
+    SampleInfo,
+    ShardRecord,
+    TokenSample,
+    sample_id,
+    to_parts,
+)
 
 LATENT_SHAPE = (16, 2, 4, 6)
 TEXT_WIDTH = 8
+TOKEN_SHAPE = (2, 4, 6)
+VOCAB_SIZE = 100
 
 
 def make_sample(
@@ -38,13 +51,27 @@ def make_sample(
     )
 
 
-Mend = Callable[[DiffusionSample, dict[str, bytes]], dict[str, bytes]]
+def make_tokens(key: str, shape: tuple[int, ...] = TOKEN_SHAPE, text_width: int | None = TEXT_WIDTH) -> TokenSample:
+    like = make_sample(key, text_width=text_width or TEXT_WIDTH)
+    generator = torch.Generator().manual_seed(sample_id(key) % 2**31)
+    return TokenSample(
+        key=key,
+        tokens_T_H_W=torch.randint(VOCAB_SIZE, shape, generator=generator, dtype=torch.int32),
+        text_L_E=like.text_L_E if text_width else None,
+        info=like.info,
+    )
+
+
+Mend = Callable[[AnySample, dict[str, bytes]], dict[str, bytes]]
 
 
 def write_dataset(
-    folder: Path, shards: dict[str, list[DiffusionSample]], *, change: Mend = lambda sample, parts: parts
+    folder: Path, shards: dict[str, list[AnySample]], *, change: Mend = lambda sample, parts: parts, **manifest: Any
 ) -> Path:
-    """Write shards ("train-..." or "val-..."), Energon's index and the manifest; `change` may damage parts."""
+    """Write shards ("train-..." or "val-..."), Energon's index and the manifest.
+
+    `change` may damage parts; `manifest` changes fields, which are those of a diffusion dataset otherwise.
+    """
     from megatron.energon import BaseWebdatasetFactory
 
     folder.mkdir()
@@ -65,19 +92,20 @@ def write_dataset(
     )
     (folder / ".nv-meta" / "dataset.yaml").write_text("__module__: megatron.energon\n__class__: CrudeWebdataset\n")
     reference = EncoderRef(path="none", sha256="")
-    Manifest(
-        task="video2world",
-        num_frames=5,
-        height=32,
-        width=48,
-        fps=12.0,
-        latent_shape=LATENT_SHAPE,
-        latent_dtype="bfloat16",
-        text_width=TEXT_WIDTH,
-        text_length=512,
-        vae=reference,
-        text_encoder=reference,
-        seed=0,
-        shards=tuple(records),
-    ).write(folder)
+    fields = {
+        "task": "video2world",
+        "num_frames": 5,
+        "height": 32,
+        "width": 48,
+        "fps": 12.0,
+        "latent_shape": LATENT_SHAPE,
+        "latent_dtype": "bfloat16",
+        "text_width": TEXT_WIDTH,
+        "text_length": 512,
+        "video_tokenizer": reference,
+        "text_encoder": reference,
+        "seed": 0,
+        "shards": tuple(records),
+    }
+    Manifest(**(fields | manifest)).write(folder)
     return folder

@@ -58,7 +58,7 @@ def test_the_manifest_describes_the_dataset(options, encoders):
     assert manifest.latent_shape == (16, 2, 4, 6)
     assert (manifest.text_width, manifest.fps, manifest.height, manifest.width) == (64, 12.0, 32, 48)
     assert (manifest.num_samples("train"), manifest.num_samples("val")) == (5, 1)
-    assert manifest.vae.path == str(encoders / "vae")
+    assert manifest.video_tokenizer.path == str(encoders / "vae")
     assert [shard.name for shard in manifest.shards] == [
         "train-000000.tar",
         "train-000001.tar",

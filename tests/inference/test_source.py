@@ -67,8 +67,16 @@ def test_a_published_file_needs_its_encoders_named(tiny):
         plan_of(tiny / "v2w.pt")
 
 
+def test_runs_of_the_first_version_name_their_video_tokenizer_differently(run, tiny):
+    file = run / "run.json"
+    content = json.loads(file.read_text())
+    content["data"]["vae"] = content["data"].pop("video_tokenizer")
+    file.write_text(json.dumps(content))
+    assert plan_of(run).vae == tiny / "vae"
+
+
 def test_an_encoder_that_is_gone_is_named(run):
-    edit(run, vae={"path": "/gone/vae"})
+    edit(run, video_tokenizer={"path": "/gone/vae"})
     with pytest.raises(UserError, match="/gone/vae was used in training but is not there any more"):
         plan_of(run)
 

@@ -32,7 +32,7 @@ def write_everything(folder: Path) -> None:
     write_tiny_wan(folder / "vae", seed=0)
     write_tiny_t5(folder / "t5", seed=0, captions=[PROMPT])
     data: dict[str, Any] = {"num_frames": 9, "height": 32, "width": 48, "fps": 8.0, "text_length": 16}
-    data |= {name: {"path": str(folder / file)} for name, file in (("vae", "vae"), ("text_encoder", "t5"))}
+    data |= {name: {"path": str(folder / file)} for name, file in (("video_tokenizer", "vae"), ("text_encoder", "t5"))}
     with model_parallel_world():
         for name, fields in (("v2w", TINY_NAMED), ("t2i", TEXT2IMAGE)):
             model = model_of(fields)

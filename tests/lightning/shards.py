@@ -36,7 +36,7 @@ def write_shards(
         latent_dtype="bfloat16",
         text_width=TEXT_WIDTH,
         text_length=8,
-        vae=schema.EncoderRef(path="none", sha256=""),
+        video_tokenizer=schema.EncoderRef(path="none", sha256=""),
         text_encoder=schema.EncoderRef(path="none", sha256=""),
         seed=0,
         shards=tuple(records),

@@ -141,7 +141,7 @@ def test_run_says_what_generation_needs(seen: Any, root: Path) -> None:
     run = json.loads((root / "p/g/straight/run.json").read_text())
     assert run["task"] == "video2world"
     assert run["model"]["num_layers"] == 2 and run["model"]["video_condition"]
-    assert run["data"]["num_frames"] == 9 and run["data"]["vae"]["path"] == "none"
+    assert run["data"]["num_frames"] == 9 and run["data"]["video_tokenizer"]["path"] == "none"
     assert run["objective"]["sigma_conditional"] == 1e-4
 
 
