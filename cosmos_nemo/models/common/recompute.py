@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 from megatron.core.tensor_parallel.random import CheckpointWithoutOutput, checkpoint
+from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
+
+Layer = Callable[..., Tensor]
+"""Takes the residual stream and other inputs, returns the residual stream."""
+
+
+def run_layers(layers: Sequence[Layer], owner: MegatronModule, x: Tensor, *inputs: Tensor) -> Tensor:
+    """Runs layers one after another; in training with ``recompute_granularity="full"`` keeping only some inputs.
+
+    Args:
+        layers: called as ``layer(x, *inputs)``.
+        owner: the network, for its config and its mode.
+        x: residual stream.
+        *inputs: tensors that every layer takes, with or without gradient.
+    """
+    config = owner.config
+    if config.recompute_granularity != "full" or not owner.training or not torch.is_grad_enabled():
+        return _run(layers, x, *inputs)
+    count = config.recompute_num_layers
+    # "block": the first `count` layers one by one, the others kept; "uniform": all layers, `count` at a time.
+    if config.recompute_method == "block":
+        for layer in layers[:count]:
+            x = recomputed(layer, x, *inputs)
+        return _run(layers[count:], x, *inputs)
+    for first in range(0, len(layers), count):
+        x = recomputed(partial(_run, layers[first : first + count]), x, *inputs)
+    return x
+
+
+def _run(layers: Sequence[Layer], x: Tensor, *inputs: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x, *inputs)
+    return x
 
 
 def recomputed(function: Callable[..., Tensor], x: Tensor, *args: Tensor) -> Tensor:
@@ -44,3 +79,12 @@ class CheapInput:
         """Frees what `make` returned until the gradient of a tensor computed from it arrives."""
         if self._checkpoint is not None:
             self._checkpoint.discard_output_and_register_recompute(until_gradient_of)
+
+
+def recompute_cheap_parts(module: MegatronModule) -> bool:
+    """Whether ``recompute_granularity="selective"`` applies.
+
+    Outputs of matrix products and of attention are kept; norms and activation functions are made again in backward.
+    Together they are a quarter of a block's activations or more and cost no matrix product.
+    """
+    return module.config.recompute_granularity == "selective" and module.training and torch.is_grad_enabled()

@@ -49,17 +49,33 @@ def rope_angles(
     t = positions(T)[:, None]  # [T, 1]
     if fps is not None:
         t = t / torch.as_tensor(fps, dtype=torch.float32, device=device).reshape(1, -1) * base_fps  # [T, B]
-    B = t.shape[1]
-    angles_t = t[..., None] * frequencies(dim_t, ratios[0])  # [T, B, d_t/2]
-    angles_h = torch.outer(positions(H), frequencies(dim_h, ratios[1]))
-    angles_w = torch.outer(positions(W), frequencies(dim_w, ratios[2]))
-    angles = torch.cat(
-        (
-            angles_t[:, None, None].expand(T, H, W, B, -1),
-            angles_h[None, :, None, None].expand(T, H, W, B, -1),
-            angles_w[None, None, :, None].expand(T, H, W, B, -1),
-        ),
-        dim=-1,
-    ).flatten(0, 2)  # [S, B, d/2]
+    angles = token_angles(
+        t[..., None] * frequencies(dim_t, ratios[0]),  # [T, B, d_t/2]
+        torch.outer(positions(H), frequencies(dim_h, ratios[1])),
+        torch.outer(positions(W), frequencies(dim_w, ratios[2])),
+    )
     angles = torch.cat((angles, angles), dim=-1)
     return angles if isinstance(fps, Tensor) and fps.ndim else angles[:, 0]
+
+
+def token_angles(angles_T_B: Tensor, angles_H: Tensor, angles_W: Tensor) -> Tensor:
+    """Puts the angles of the three axes side by side for every token of a grid.
+
+    Args:
+        angles_T_B: of every frame, [T, B, d_t/2].
+        angles_H: of every row, [H, d_h/2].
+        angles_W: of every column, [W, d_w/2].
+
+    Returns:
+        [S, B, d/2] in token order (t, h, w; w fastest), channels in the order time, height, width.
+    """
+    T, B, _ = angles_T_B.shape
+    H, W = angles_H.shape[0], angles_W.shape[0]
+    return torch.cat(
+        (
+            angles_T_B[:, None, None].expand(T, H, W, B, -1),
+            angles_H[None, :, None, None].expand(T, H, W, B, -1),
+            angles_W[None, None, :, None].expand(T, H, W, B, -1),
+        ),
+        dim=-1,
+    ).flatten(0, 2)

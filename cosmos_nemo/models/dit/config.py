@@ -8,6 +8,7 @@ import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.models.common.divisors import common_divisors
 
 
 @dataclass(kw_only=True)
@@ -118,7 +119,7 @@ class DiTConfig(TransformerConfig):
             if size % tp:
                 raise UserError(
                     f"tensor_model_parallel_size={tp} does not divide {name}={size}; "
-                    f"use one of {_common_divisors(heads, self.adaln_lora_dim)}."
+                    f"use one of {common_divisors(heads, self.adaln_lora_dim)}."
                 )
         if self.sequence_parallel and tp == 1:
             raise UserError("sequence_parallel=True needs tensor_model_parallel_size > 1; set one or the other.")
@@ -127,14 +128,10 @@ class DiTConfig(TransformerConfig):
         if self.cp_comm_type == "a2a" and heads // tp % cp:
             raise UserError(
                 f"context_parallel_size={cp} does not divide the {heads // tp} heads of a tensor-parallel rank; "
-                f"use one of {_common_divisors(heads // tp)}, or cp_comm_type='all_gather', which takes any size."
+                f"use one of {common_divisors(heads // tp)}, or cp_comm_type='all_gather', which takes any size."
             )
         if self.patch_temporal != 1:
             raise UserError(f"patch_temporal={self.patch_temporal} is not supported; use 1.")
-
-
-def _common_divisors(*numbers: int) -> list[int]:
-    return [d for d in range(1, min(numbers) + 1) if all(n % d == 0 for n in numbers)]
 
 
 @dataclass(kw_only=True)

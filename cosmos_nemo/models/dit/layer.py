@@ -4,58 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from torch import Tensor, nn
 
 from cosmos_nemo.models.common.attention import core_attention
+from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.heads import normalised_heads
+from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm, norm_modulate
-from cosmos_nemo.models.common.recompute import CheapInput
+from cosmos_nemo.models.common.recompute import CheapInput, recompute_cheap_parts
 from cosmos_nemo.models.common.sharded import ShardedModule, mark_tensor_parallel
 from cosmos_nemo.models.dit.config import DiTConfig
-from cosmos_nemo.models.dit.layout import Groups, Layout
+from cosmos_nemo.models.dit.layout import Layout
 from cosmos_nemo.parallel.collectives import gather_tokens_for_split_use, group_size, sum_forward, sum_gradient
 from cosmos_nemo.parallel.context import heads_to_sequence, pad_tokens, sequence_to_heads
-
-
-def column_linear(config: DiTConfig, groups: Groups, inputs: int, outputs: int, *, tokens: bool = True) -> nn.Module:
-    """A linear layer cut along its outputs; see `_linear` for ``tokens``."""
-    layer = ColumnParallelLinear(
-        inputs, outputs, config=config, init_method=_unused, bias=False, gather_output=False, tp_group=groups.tp
-    )
-    return _linear(layer, 0, tokens)
-
-
-def row_linear(config: DiTConfig, groups: Groups, inputs: int, outputs: int, *, tokens: bool = True) -> nn.Module:
-    """A linear layer cut along its inputs; see `_linear` for ``tokens``."""
-    layer = RowParallelLinear(
-        inputs,
-        outputs,
-        config=config,
-        init_method=_unused,
-        bias=False,
-        input_is_parallel=True,
-        skip_bias_add=False,
-        tp_group=groups.tp,
-    )
-    return _linear(layer, 1, tokens)
-
-
-def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:
-    """Marks the weight. Layers on anything but video tokens (text, timesteps) stay out of sequence parallelism."""
-    mark_tensor_parallel(layer.weight, partition_dim)
-    if not tokens:
-        layer.sequence_parallel = False
-        layer.allreduce_dgrad = group_size(layer.tp_group) > 1
-    return layer
-
-
-def _unused(weight: Tensor) -> None:
-    raise AssertionError("weights are filled by `initialize`, not by Megatron's layers")
 
 
 class AdaLN(ShardedModule):
@@ -205,12 +169,3 @@ class DiTBlock(ShardedModule):
             modulated.free(until_gradient_of=y)
             x_F_P_B_D = torch.addcmul(x_F_P_B_D, gate, layout.by_frame(y))
         return x_F_P_B_D.view_as(x_S_B_D)
-
-
-def recompute_cheap_parts(module: ShardedModule) -> bool:
-    """Whether ``recompute_granularity="selective"`` applies.
-
-    Outputs of matrix products and of attention are kept; modulated norms and the GELU are made again in backward.
-    Together they are a quarter of a block's activations and cost no matrix product.
-    """
-    return module.config.recompute_granularity == "selective" and module.training and torch.is_grad_enabled()

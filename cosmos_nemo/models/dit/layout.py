@@ -1,42 +1,15 @@
-"""Where the tokens of a video live: process groups, the rank's token range, and the frames it covers."""
+"""Where the tokens of a video live: the rank's token range, and the frames it covers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from megatron.core import parallel_state
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
-from cosmos_nemo.models.dit.config import DiTConfig
+from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 from cosmos_nemo.parallel.context import TokenRange, split_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class Groups:
-    """The process groups of one network, and the device its weights are made on."""
-
-    tp: ProcessGroup | None
-    """Tensor parallel."""
-    sp: ProcessGroup | None
-    """The tensor-parallel group if tokens are cut over it (sequence parallel), else None."""
-    cp: ProcessGroup | None
-    """Context parallel."""
-    device: torch.device | None
-    """Where weights are made; None is torch's default device (so a `torch.device("meta")` block is honoured)."""
-
-    @staticmethod
-    def of(config: DiTConfig) -> Groups:
-        """The groups that Megatron's parallel state holds."""
-        tp = parallel_state.get_tensor_model_parallel_group()
-        return Groups(
-            tp=tp,
-            sp=tp if config.sequence_parallel and tp.size() > 1 else None,
-            cp=parallel_state.get_context_parallel_group(),
-            device=None if config.use_cpu_initialization else torch.device("cuda", torch.cuda.current_device()),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

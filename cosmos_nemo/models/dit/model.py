@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -12,13 +11,15 @@ from megatron.core.enums import ModelType
 from torch import Tensor, nn
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.models.common.groups import Groups
+from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm, norm_modulate
-from cosmos_nemo.models.common.recompute import recomputed
+from cosmos_nemo.models.common.recompute import run_layers
 from cosmos_nemo.models.common.rope import rope_angles
 from cosmos_nemo.models.common.sharded import ShardedModule, initialize, without_initialization
 from cosmos_nemo.models.dit.config import DiTConfig
-from cosmos_nemo.models.dit.layer import AdaLN, DiTBlock, column_linear, row_linear
-from cosmos_nemo.models.dit.layout import Groups, Layout
+from cosmos_nemo.models.dit.layer import AdaLN, DiTBlock
+from cosmos_nemo.models.dit.layout import Layout
 from cosmos_nemo.parallel.collectives import gather_tokens, sum_gradient
 
 
@@ -176,7 +177,8 @@ class DiT(ShardedModule):
         cos, sin = self._rotary_tables(grid, fps_B, layout)
         text_L_B_E = crossattn_emb_B_L_E.transpose(0, 1).to(dtype).contiguous()
         x_S_B_D = self.patch_embed(layout.tokens.take(patches))
-        x_S_B_D = self._run_blocks(layout, x_S_B_D, silu_e, m, text_L_B_E, cos, sin)
+        blocks = [partial(block, layout) for block in self.blocks]
+        x_S_B_D = run_layers(blocks, self, x_S_B_D, silu_e, m, text_L_B_E, cos, sin)
         out_S_B_P = self.final(x_S_B_D, silu_e, m, layout)
         whole = gather_tokens(gather_tokens(out_S_B_P, self.groups.sp), self.groups.cp)
         return unpatchify(whole[: patches.shape[0]], grid, self.config.patch_spatial)
@@ -225,26 +227,6 @@ class DiT(ShardedModule):
         half = layout.attended.take(angles[..., : config.head_dim // 2])
         half = half.view(half.shape[0], -1, half.shape[-1])
         return half.cos(), half.sin()
-
-    def _run_blocks(self, layout: Layout, x: Tensor, *inputs: Tensor) -> Tensor:
-        config = self.config
-        if config.recompute_granularity != "full" or not self.training or not torch.is_grad_enabled():
-            return _run(self.blocks, layout, x, *inputs)
-        count = config.recompute_num_layers
-        # "block": the first `count` blocks one by one, the others kept; "uniform": all blocks, `count` at a time.
-        if config.recompute_method == "block":
-            for block in self.blocks[:count]:
-                x = recomputed(partial(block, layout), x, *inputs)
-            return _run(self.blocks[count:], layout, x, *inputs)
-        for first in range(0, len(self.blocks), count):
-            x = recomputed(partial(_run, self.blocks[first : first + count], layout), x, *inputs)
-        return x
-
-
-def _run(blocks: Iterable[nn.Module], layout: Layout, x: Tensor, *inputs: Tensor) -> Tensor:
-    for block in blocks:
-        x = block(layout, x, *inputs)
-    return x
 
 
 def patchify(x_B_C_T_H_W: Tensor, p: int) -> tuple[Tensor, tuple[int, int, int]]:

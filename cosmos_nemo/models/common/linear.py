@@ -1,0 +1,53 @@
+"""Linear layers cut over the tensor-parallel group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor, nn
+
+from cosmos_nemo.models.common.groups import Groups
+from cosmos_nemo.models.common.sharded import mark_tensor_parallel
+from cosmos_nemo.parallel.collectives import group_size
+
+
+def column_linear(
+    config: TransformerConfig, groups: Groups, inputs: int, outputs: int, *, tokens: bool = True
+) -> nn.Module:
+    """A linear layer cut along its outputs; see `_linear` for ``tokens``."""
+    layer = ColumnParallelLinear(
+        inputs, outputs, config=config, init_method=_unused, bias=False, gather_output=False, tp_group=groups.tp
+    )
+    return _linear(layer, 0, tokens)
+
+
+def row_linear(
+    config: TransformerConfig, groups: Groups, inputs: int, outputs: int, *, tokens: bool = True
+) -> nn.Module:
+    """A linear layer cut along its inputs; see `_linear` for ``tokens``."""
+    layer = RowParallelLinear(
+        inputs,
+        outputs,
+        config=config,
+        init_method=_unused,
+        bias=False,
+        input_is_parallel=True,
+        skip_bias_add=False,
+        tp_group=groups.tp,
+    )
+    return _linear(layer, 1, tokens)
+
+
+def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:
+    """Marks the weight. Layers on anything but video tokens (text, timesteps) stay out of sequence parallelism."""
+    mark_tensor_parallel(layer.weight, partition_dim)
+    if not tokens:
+        layer.sequence_parallel = False
+        layer.allreduce_dgrad = group_size(layer.tp_group) > 1
+    return layer
+
+
+def _unused(weight: Tensor) -> None:
+    raise AssertionError("weights are filled by `initialize`, not by Megatron's layers")
