@@ -20,6 +20,8 @@ class Groups:
     """The tensor-parallel group if tokens are cut over it (sequence parallel), else None."""
     cp: ProcessGroup | None
     """Context parallel."""
+    pipeline_rank: int
+    """Which pipeline stage this is, from 0."""
     device: torch.device | None
     """Where weights are made; None is torch's default device (so a `torch.device("meta")` block is honoured)."""
 
@@ -31,5 +33,6 @@ class Groups:
             tp=tp,
             sp=tp if config.sequence_parallel and tp.size() > 1 else None,
             cp=parallel_state.get_context_parallel_group(),
+            pipeline_rank=parallel_state.get_pipeline_model_parallel_rank(),
             device=None if config.use_cpu_initialization else torch.device("cuda", torch.cuda.current_device()),
         )

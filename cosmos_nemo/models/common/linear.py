@@ -18,7 +18,7 @@ def column_linear(
 ) -> nn.Module:
     """A linear layer cut along its outputs; see `_linear` for ``tokens``."""
     layer = ColumnParallelLinear(
-        inputs, outputs, config=config, init_method=_unused, bias=False, gather_output=False, tp_group=groups.tp
+        inputs, outputs, config=config, init_method=unused_init, bias=False, gather_output=False, tp_group=groups.tp
     )
     return _linear(layer, 0, tokens)
 
@@ -31,7 +31,7 @@ def row_linear(
         inputs,
         outputs,
         config=config,
-        init_method=_unused,
+        init_method=unused_init,
         bias=False,
         input_is_parallel=True,
         skip_bias_add=False,
@@ -49,5 +49,6 @@ def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:
     return layer
 
 
-def _unused(weight: Tensor) -> None:
+def unused_init(weight: Tensor) -> None:
+    """Stands for the init method that Megatron asks for; weights are filled by `initialize`."""
     raise AssertionError("weights are filled by `initialize`, not by Megatron's layers")
