@@ -56,6 +56,26 @@ def ar_inputs(config: ARConfig, *, batch_size: int = 2) -> dict[str, Any]:
     return inputs
 
 
-def without_cuts(model: AutoregressiveTransformer, logits_S_B_V: Tensor, num_tokens: int) -> Tensor:
-    """Logits of one process as [B, S, V]."""
-    return model.whole_vocabulary(logits_S_B_V)[:num_tokens].transpose(0, 1)
+@torch.no_grad()
+def ar_randomise(model: AutoregressiveTransformer) -> None:
+    """Makes fresh weights large and norm weights random, whatever the way the network is cut."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator(1, name)))
+        elif name.startswith("decoder"):
+            parameter.mul_(8)
+
+
+def in_whole_order(name: str, joined: Tensor, rows: int, tp: int) -> Tensor:
+    """From tensor-parallel slices put one after another to the tensor of one process.
+
+    Args:
+        name: of the parameter.
+        joined: rank after rank.
+        rows: of the whole tensor.
+        tp: number of slices.
+    """
+    if name.endswith("linear_fc1.weight"):  # every rank's [W1; W3] -> [W1; W3]
+        joined = joined.unflatten(0, (tp, 2, -1)).transpose(0, 1).flatten(0, 2)
+    assert torch.count_nonzero(joined[rows:]) == 0, f"{name}: padding of the vocabulary is not zero"
+    return joined[:rows]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.models.dit_cases import batch, mean_square_loss, randomise, tiny_config
+from tests.models.parallel import OPTIMIZER, parallel_step, set_parallel_state, whole
 
 Outcome = dict[str, Any]
 
@@ -63,9 +64,9 @@ def _fresh(settings: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of a new network."""
     from cosmos_nemo.models.dit import DiT
 
-    _parallel_state(settings)
+    set_parallel_state(settings)
     model = DiT(tiny_config(**settings))
-    return {name: _whole(parameter, parameter.detach()) for name, parameter in model.named_parameters()}
+    return {name: whole(parameter, parameter.detach()) for name, parameter in model.named_parameters()}
 
 
 def _frozen(granularity: str | None) -> dict[str, Tensor]:
@@ -84,7 +85,7 @@ def _checkpoint_across_sizes(folder: str) -> Outcome:
     saved = _model(LAYOUTS["tp2_sp"])
     dist_checkpointing.save(saved.sharded_state_dict(prefix="module."), folder)
     torch.distributed.barrier()
-    wanted = {name: _whole(parameter, parameter.detach()) for name, parameter in saved.named_parameters()}
+    wanted = {name: whole(parameter, parameter.detach()) for name, parameter in saved.named_parameters()}
     loaded = _model({})
     for parameter in loaded.parameters():
         parameter.data.zero_()
@@ -93,22 +94,10 @@ def _checkpoint_across_sizes(folder: str) -> Outcome:
     return {"saved": wanted, "loaded": {name: parameter.detach() for name, parameter in loaded.named_parameters()}}
 
 
-def _parallel_state(settings: dict[str, Any]) -> None:
-    from megatron.core import parallel_state
-    from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
-
-    parallel_state.destroy_model_parallel()
-    parallel_state.initialize_model_parallel(
-        tensor_model_parallel_size=settings.get("tensor_model_parallel_size", 1),
-        context_parallel_size=settings.get("context_parallel_size", 1),
-    )
-    model_parallel_cuda_manual_seed(0, force_reset_rng=True)
-
-
 def _model(settings: dict[str, Any]) -> Any:
     from cosmos_nemo.models.dit import DiT
 
-    _parallel_state(settings)
+    set_parallel_state(settings)
     model = DiT(tiny_config(**settings))
     randomise(model)
     return model
@@ -120,7 +109,7 @@ def _serial(inputs: dict[str, Tensor]) -> Outcome:
     loss = mean_square_loss(model(**inputs))
     loss.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-3).step()
+    torch.optim.Adam(model.parameters(), **OPTIMIZER).step()
     return {
         "loss": loss.item(),
         "gradients": gradients,
@@ -129,78 +118,9 @@ def _serial(inputs: dict[str, Tensor]) -> Outcome:
 
 
 def _parallel(settings: dict[str, Any], inputs: dict[str, Tensor]) -> Outcome:
-    """Megatron's DDP, schedule, gradient finalisation and distributed optimizer, as in training."""
-    from megatron.core import parallel_state
-    from megatron.core.distributed import (
-        DistributedDataParallel,
-        DistributedDataParallelConfig,
-        finalize_model_grads,
-    )
-    from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
-    from megatron.core.pipeline_parallel import get_forward_backward_func
+    """The same as `_serial` on the cut network, as in training."""
 
-    model = _model(settings)
-    config = model.config
-    config.finalize_model_grads_func = finalize_model_grads
-    ddp_config = DistributedDataParallelConfig(use_distributed_optimizer=True, grad_reduce_in_fp32=True)
-    ddp = DistributedDataParallel(config, ddp_config, model)
-    optimizer = get_megatron_optimizer(
-        OptimizerConfig(
-            optimizer="adam",
-            lr=1e-3,
-            adam_eps=1e-3,
-            adam_beta2=0.999,
-            weight_decay=0.0,
-            clip_grad=0.0,
-            use_distributed_optimizer=True,
-        ),
-        [ddp],
-    )
-    ddp.train()
-    ddp.zero_grad_buffer()
-    share = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
-    inputs = {name: value.chunk(share[1])[share[0]] for name, value in inputs.items()}
+    def forward_step(network: Any, share: int, shares: int) -> Any:
+        return network(**{name: value.chunk(shares)[share] for name, value in inputs.items()}), mean_square_loss
 
-    def forward_step(iterator: Any, network: Any) -> Any:
-        return network(**inputs), lambda out: ((loss := mean_square_loss(out)), {"loss": loss.detach().clone()})
-
-    (report,) = get_forward_backward_func()(
-        forward_step_func=forward_step,
-        data_iterator=None,
-        model=[ddp],
-        num_microbatches=1,
-        seq_length=1,
-        micro_batch_size=1,
-    )
-    gradients = _full_gradients(ddp, model)
-    optimizer.step()
-    loss = report["loss"]
-    torch.distributed.all_reduce(loss, group=parallel_state.get_data_parallel_group())
-    return {
-        "loss": loss.item() / share[1],
-        "gradients": gradients,
-        "parameters": {name: _whole(parameter, parameter.detach()) for name, parameter in model.named_parameters()},
-    }
-
-
-def _full_gradients(ddp: Any, model: Any) -> dict[str, Tensor]:
-    """Undoes the reduce-scatter of the distributed optimizer, then the tensor-parallel cut."""
-    for buffer in ddp.buffers:
-        for bucket in buffer.buckets:
-            group = bucket.data_parallel_group if hasattr(bucket, "data_parallel_group") else buffer.data_parallel_group
-            own = bucket.grad_data.chunk(group.size())[group.rank()].clone()
-            torch.distributed.all_gather_into_tensor(bucket.grad_data, own, group=group)
-    return {name: _whole(parameter, parameter.main_grad) for name, parameter in model.named_parameters()}
-
-
-def _whole(parameter: Tensor, value: Tensor) -> Tensor:
-    """Concatenates tensor-parallel slices; a replicated value must be the same on every rank."""
-    from megatron.core import parallel_state
-
-    group = parallel_state.get_tensor_model_parallel_group()
-    pieces = [torch.empty_like(value) for _ in range(group.size())]
-    torch.distributed.all_gather(pieces, value.contiguous(), group=group)
-    if getattr(parameter, "tensor_model_parallel", False):
-        return torch.cat(pieces, dim=parameter.partition_dim)
-    assert all(torch.equal(piece, pieces[0]) for piece in pieces), "a replicated value differs between ranks"
-    return pieces[0].clone()
+    return parallel_step(_model(settings), forward_step)

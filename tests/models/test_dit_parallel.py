@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
 from tests.distributed import run_ranks
 from tests.models.dit_ranks import LAYOUTS, Outcome
+from tests.models.parallel import largest_difference
 
 CASES = [
     *(f"{layout} odd_tokens" for layout in LAYOUTS),
@@ -24,14 +23,6 @@ CASES = [
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Outcome]]:
     """All layouts, from one launch: starting processes costs more than the checks."""
     return run_ranks("tests.models.dit_ranks:compare_layouts", 2, str(tmp_path_factory.mktemp("checkpoint")))
-
-
-def largest_difference(found: dict[str, Any], wanted: dict[str, Any]) -> tuple[float, str]:
-    """Largest difference of any tensor relative to that tensor's largest entry, with the tensor's name."""
-    assert found.keys() == wanted.keys()
-    # `max` would pass over a NaN.
-    assert all(found[name].isfinite().all() and wanted[name].abs().max() > 0 for name in wanted)
-    return max((((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item(), name) for name in wanted)
 
 
 @pytest.mark.parametrize("case", CASES)

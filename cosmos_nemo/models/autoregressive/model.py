@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 import torch
 import torch.nn.functional as F
 from megatron.core.enums import ModelType
@@ -45,25 +47,40 @@ class Embedding(ShardedModule):
         return h if self.word_embeddings.reduce_scatter_embeddings else h.transpose(0, 1).contiguous()
 
 
+class NumberedLayers(nn.Module):
+    """Layers under their numbers in the whole network, so that a name means the same on every pipeline stage."""
+
+    def __init__(self, layers: Mapping[int, nn.Module]) -> None:
+        super().__init__()
+        for number, layer in layers.items():
+            self.add_module(str(number), layer)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self._modules.values())
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
 class Decoder(ShardedModule):
-    """The layers of one pipeline stage, under their numbers in the whole network, and the norm after the last."""
+    """The layers of one pipeline stage, and the norm after the last."""
 
     def __init__(self, config: ARConfig, groups: Groups, *, first: int, count: int, post_process: bool) -> None:
         super().__init__(config)
-        self.layers = nn.ModuleDict(
-            {str(i): TransformerLayer(config, groups, number=i) for i in range(first, first + count)}
+        self.layers = NumberedLayers(
+            {i: TransformerLayer(config, groups, number=i) for i in range(first, first + count)}
         )
         if post_process:
             self.final_layernorm = token_norm(config, groups)
 
     def forward(self, x_S_B_D: Tensor, around: Surroundings) -> Tensor:
         """Runs the layers."""
-        layers = [_with(layer, around) for layer in self.layers.values()]
+        layers = [_with(layer, around) for layer in self.layers]
         x = run_layers(layers, self, x_S_B_D)
         return self.final_layernorm(x) if "final_layernorm" in self._modules else x
 
 
-def _with(layer: nn.Module, around: Surroundings):
+def _with(layer: nn.Module, around: Surroundings) -> Callable[[Tensor], Tensor]:
     return lambda x: layer(x, around)
 
 
@@ -111,6 +128,14 @@ class AutoregressiveTransformer(ShardedModule):
                 )
         if config.perform_initialization:
             initialize(self)
+
+    def sharded_state_dict(self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None) -> dict:
+        """Maps parameters to Megatron ShardedTensors; padding of the vocabulary may differ between save and load."""
+        state = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        output = state.get(f"{prefix}output_layer.weight")
+        if output is not None:  # Megatron's embedding says so itself
+            output.allow_shape_mismatch = True
+        return state
 
     def set_input_tensor(self, input_tensor: Tensor | list[Tensor] | None) -> None:
         """Takes the residual stream from the pipeline stage before; part of Megatron's interface."""
