@@ -1,5 +1,6 @@
-"""Learning-rate schedule of the published recipes."""
+"""Learning-rate schedules of the published recipes."""
 
+import math
 from collections.abc import Sequence
 
 from cosmos_nemo.errors import UserError
@@ -54,3 +55,30 @@ def lambdalinear(
             return end + (high - end) * (length - m) / (length - warm_up)
         start += length
     raise UserError(f"lambdalinear has no value at step {step}: its cycles end at {start}; lengthen the last cycle.")
+
+
+def warmup_cosine(step: int, *, warm_up_steps: int, decay_steps: int, lr: float, min_lr: float) -> float:
+    """Return the learning rate at a scheduler step: linear warm-up from 0, then half a cosine down to `min_lr`.
+
+        step < warm_up:  lr step / warm_up
+        step > decay:    min_lr
+        else:            min_lr + (lr - min_lr) (1 + cos(pi (step - warm_up) / (decay - warm_up))) / 2
+
+    Args:
+        step: completed optimizer steps (0 before the first, which therefore has rate 0 under warm-up).
+        warm_up_steps: steps of warm-up.
+        decay_steps: steps until `min_lr`, warm-up included.
+        lr: peak.
+        min_lr: end.
+
+    Raises:
+        UserError: the warm-up is not shorter than the decay.
+    Source: nvidia-cosmos/cosmos-predict1, utils/scheduler.py (WarmupCosineLR).
+    """
+    if not 0 <= warm_up_steps < decay_steps:
+        raise UserError(f"warm-up of {warm_up_steps} steps in a schedule of {decay_steps}; make it shorter.")
+    if step < warm_up_steps:
+        return lr * step / warm_up_steps
+    if step > decay_steps:
+        return min_lr
+    return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * (step - warm_up_steps) / (decay_steps - warm_up_steps))) / 2

@@ -3,7 +3,7 @@
 import pytest
 from safetensors.torch import load_file
 
-from cosmos_nemo.diffusion.schedule import lambdalinear
+from cosmos_nemo.diffusion.schedule import lambdalinear, warmup_cosine
 from cosmos_nemo.errors import UserError
 
 TWO_CYCLES = {
@@ -44,3 +44,17 @@ def test_a_step_past_the_last_cycle_is_an_error_that_names_the_end():
 def test_unequal_lists_are_rejected():
     with pytest.raises(UserError, match="lengths"):
         lambdalinear(0, **(TWO_CYCLES | {"f_min": [0.0]}))
+
+
+def test_warmup_cosine_rises_to_the_peak_and_falls_to_the_end() -> None:
+    rates = [warmup_cosine(step, warm_up_steps=4, decay_steps=12, lr=1.0, min_lr=0.1) for step in range(15)]
+    assert rates[:5] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert rates[8] == pytest.approx(0.55)
+    assert rates[12:] == [pytest.approx(0.1)] * 3
+    assert rates[4:13] == sorted(rates[4:13], reverse=True)
+
+
+def test_warmup_cosine_without_warm_up_starts_at_the_peak() -> None:
+    assert warmup_cosine(0, warm_up_steps=0, decay_steps=3, lr=0.2, min_lr=0.0) == 0.2
+    with pytest.raises(UserError, match="make it shorter"):
+        warmup_cosine(0, warm_up_steps=3, decay_steps=3, lr=0.2, min_lr=0.0)

@@ -14,6 +14,7 @@ from cosmos_nemo.models.autoregressive.config import (
 from cosmos_nemo.models.autoregressive.flops import forward_flops
 from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
 from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
+from cosmos_nemo.models.autoregressive.sampling import continue_tokens, greedy, top_p_pick, top_p_probabilities
 
 __all__ = [
     "AUTOREGRESSIVE",
@@ -27,7 +28,11 @@ __all__ = [
     "AutoregressiveTransformer",
     "KVCache",
     "NextTokenObjective",
+    "continue_tokens",
     "forward_flops",
+    "greedy",
     "next_token_labels",
     "next_token_loss",
+    "top_p_pick",
+    "top_p_probabilities",
 ]

@@ -176,7 +176,8 @@ class AutoregressiveTransformer(ShardedModule):
             UserError: an input does not fit the network or the video.
         """
         start = 0 if cache is None else cache.length
-        self._check(tokens_B_S, start, latent_shape, context_B_L_E, cache)
+        self._check(tokens_B_S, start, latent_shape, context_B_L_E)
+        self._check_parallel(tokens_B_S.shape[1], for_generation=cache is not None or last_only)
         num_tokens = tokens_B_S.shape[1]
         attended = self.token_range(num_tokens)
         around = self._surroundings(attended, start, latent_shape, context_B_L_E, context_mask_B_L, cache)
@@ -256,17 +257,15 @@ class AutoregressiveTransformer(ShardedModule):
     def _device(self) -> torch.device:
         return next(self.decoder.parameters()).device
 
-    def _check(
-        self, tokens: Tensor, start: int, latent_shape: LatentShape, text: Tensor | None, cache: KVCache | None
-    ) -> None:
-        config, groups = self.config, self.groups
+    def _check(self, tokens: Tensor, start: int, latent_shape: LatentShape, text: Tensor | None) -> None:
+        config = self.config
         most = config.num_tokens(latent_shape)
         if start + tokens.shape[1] > most:
             raise UserError(
                 f"{start + tokens.shape[1]} tokens are more than a video of latent shape (T, H, W) = "
                 f"{tuple(latent_shape)} has ({most}, prefix included)."
             )
-        if (text is not None) != (config.crossattn_emb_channels > 0) and (cache is None or start == 0):
+        if (text is not None) != (config.crossattn_emb_channels > 0) and start == 0:
             needed = "needs" if config.crossattn_emb_channels else "does not take"
             raise UserError(f"this network {needed} a text embedding; see crossattn_emb_channels.")
         if text is not None and text.shape[-1] != config.crossattn_emb_channels:
@@ -274,14 +273,19 @@ class AutoregressiveTransformer(ShardedModule):
                 f"text embeddings are {text.shape[-1]} wide, this network takes crossattn_emb_channels="
                 f"{config.crossattn_emb_channels}; use the text encoder it was trained with."
             )
-        if cache is not None and group_size(groups.cp) * group_size(groups.sp) > 1:
+
+    def _check_parallel(self, num_tokens: int, *, for_generation: bool) -> None:
+        parts, stages = (
+            group_size(self.groups.cp) * group_size(self.groups.sp),
+            self.config.pipeline_model_parallel_size,
+        )
+        if for_generation and parts * stages > 1:
             raise UserError(
-                "generation with a cache needs context_parallel_size=1 and sequence_parallel=False; "
-                "tensor and pipeline parallelism are free."
+                "generation needs context_parallel_size=1, pipeline_model_parallel_size=1 and sequence_parallel=False; "
+                "tensor_model_parallel_size is free."
             )
-        parts = group_size(groups.cp) * group_size(groups.sp)
-        if config.pipeline_model_parallel_size > 1 and tokens.shape[1] % parts:
+        if stages > 1 and num_tokens % parts:
             raise UserError(
-                f"{tokens.shape[1]} tokens do not divide by context x sequence parallel size {parts}, which pipeline "
+                f"{num_tokens} tokens do not divide by context x sequence parallel size {parts}, which pipeline "
                 "stages need to agree on; change one of them."
             )

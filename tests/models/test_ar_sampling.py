@@ -1,0 +1,58 @@
+"""Sampling keeps what it should, and generation does not depend on cache or batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.models.autoregressive import (
+    AutoregressiveTransformer,
+    continue_tokens,
+    greedy,
+    top_p_pick,
+    top_p_probabilities,
+)
+from tests.models.ar_cases import ar_config, ar_inputs, ar_randomise, ar_text_config
+from tests.models.dit_cases import one_process_parallel_state
+
+
+def test_top_p_keeps_the_fewest_tokens_that_pass_it() -> None:
+    p = torch.tensor([[0.1, 0.5, 0.15, 0.25]])
+    kept = top_p_probabilities(p.log(), temperature=1.0, top_p=0.7)
+    torch.testing.assert_close(kept, torch.tensor([[0.0, 2 / 3, 0.0, 1 / 3]]))
+    torch.testing.assert_close(top_p_probabilities(p.log(), temperature=1.0, top_p=1.0), p)
+    assert top_p_probabilities(p.log(), temperature=1.0, top_p=1e-6)[0].tolist() == [0, 1, 0, 0]
+
+
+def test_draws_follow_the_probabilities() -> None:
+    p = torch.tensor([0.5, 0.3, 0.2]).expand(3000, 3)
+    pick = top_p_pick(temperature=1.0, top_p=1.0, seed=3, sample_ids=list(range(3000)))
+    counts = pick(p.log(), 0).bincount(minlength=3) / 3000
+    torch.testing.assert_close(counts, p[0], atol=0.03, rtol=0)
+
+
+def test_temperature_zero_is_greedy_and_numbers_out_of_range_are_refused() -> None:
+    assert top_p_pick(temperature=0, top_p=0.8, seed=0, sample_ids=[0]) is greedy
+    for numbers in ({"temperature": -1.0, "top_p": 0.8}, {"temperature": 1.0, "top_p": 0.0}):
+        with pytest.raises(UserError, match="must"):
+            top_p_pick(seed=0, sample_ids=[0], **numbers)
+
+
+@pytest.mark.parametrize("make_config", [ar_config, ar_text_config])
+def test_sampled_tokens_depend_on_neither_cache_nor_batch(make_config) -> None:
+    one_process_parallel_state()
+    network = AutoregressiveTransformer(make_config()).eval()
+    ar_randomise(network)
+    inputs = ar_inputs(network.config)
+    prompt = inputs.pop("tokens_B_S")[:, :21]
+
+    def run(rows: list[int], use_cache: bool) -> torch.Tensor:
+        mine = {name: value if name == "latent_shape" else value[rows] for name, value in inputs.items()}
+        pick = top_p_pick(temperature=1.0, top_p=0.9, seed=5, sample_ids=rows)
+        return continue_tokens(network, prompt[rows], num_tokens=40, pick=pick, use_cache=use_cache, **mine)
+
+    together = run([0, 1], True)
+    assert together.shape == (2, 40) and torch.equal(together[:, :21], prompt)
+    assert torch.equal(together, run([0, 1], False))
+    assert torch.equal(together[1:], run([1], True))
