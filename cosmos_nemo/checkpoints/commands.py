@@ -90,7 +90,7 @@ def export_checkpoint(
         target: `.pt` or `.safetensors` file; for diffusers names a folder.
         format: `original` or `diffusers`.
         dtype: cast to this; None keeps the checkpoint's.
-        ema: of a published source, take the averaged weights.
+        ema: take the averaged weights.
         overwrite: replace an existing target.
 
     Returns:
@@ -107,9 +107,10 @@ def export_checkpoint(
         if is_training_checkpoint(source):
             info = find_checkpoint(source)
             architecture = run_architecture(info)
-            model = build_model(architecture, dtype=_stored_dtype(info))
-            load_training_checkpoint(model, info)
-            origin = f"{info.path} (step {info.step})"
+            # Averages are fp32 whatever the weights are, so they are rounded once, at most.
+            model = build_model(architecture, dtype=(ema and cast) or _stored_dtype(info))
+            load_training_checkpoint(model, info, ema=ema)
+            origin = f"{info.path} (step {info.step}{', averaged weights' * ema})"
         else:
             state = read_published(source, ema=ema)
             architecture = published_architecture(state)
