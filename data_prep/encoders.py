@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cosmos_nemo.data.frames import VideoError, probe_video, read_frames
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.tiny import new_tiny_wan, write_tiny_t5
 from cosmos_nemo.tokenizers.wan import WanTokenizer
 from data_prep.scan import find_media
-from data_prep.video import VideoError, probe_video, read_frames
 
 CROP = (32, 48)  # pixels; small pieces give many more steps in the same time
 CLIP_FRAMES = 9  # 1 + 4 + 4: the first frame, the first chunk and a later one take different paths in the network

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cosmos_nemo.data.frames import VideoError, VideoProbe, probe_video, read_image
 from cosmos_nemo.errors import UserError
-from data_prep.video import VideoError, VideoProbe, probe_video, read_image
 
 VIDEO_SUFFIXES: tuple[str, ...] = (".mp4",)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

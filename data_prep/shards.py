@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cosmos_nemo.data.frames import VideoError, read_frames, read_image, resize
 from cosmos_nemo.data.schema import (
     SCHEMA_VERSION,
     DiffusionSample,
@@ -33,7 +34,6 @@ from data_prep.output import (
 )
 from data_prep.plan import Chunk, Shard, plan_shards
 from data_prep.scan import Clip, Scan, Verdict, file_sha256, scan_folder
-from data_prep.video import VideoError, read_frames, read_image, resize_image
 
 LATENT_DTYPES = ("bfloat16", "float32")
 TEMPORAL_COMPRESSION = 4  # of the Wan tokenizer
@@ -306,7 +306,7 @@ def encode_chunk(chunk: Chunk, options: ShardOptions, vae: VideoTokenizer, text_
 
     clip, size = chunk.clip, (options.height, options.width)
     if clip.probe is None:
-        pixels_3_T_H_W = resize_image(read_image(clip.path), size)[:, None]
+        pixels_3_T_H_W = resize(read_image(clip.path), size)[:, None]
     else:
         pixels_3_T_H_W = read_frames(clip.path, clip.probe, start=chunk.start, num_frames=options.num_frames, size=size)
     latent_1_C_T_H_W = vae.encode(pixels_3_T_H_W[None].float() / 127.5 - 1)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import imageio.v3 as iio
-import numpy as np
 import torch
-import torch.nn.functional as F
 from av.error import FFmpegError
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.staging import staged
+from cosmos_nemo.data import frames
+from cosmos_nemo.data.frames import VideoError, probe_video, read_image, resize
 from cosmos_nemo.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -39,38 +37,16 @@ def read_frames(path: str | Path, *, last: int | None = None, first: int | None 
     path = Path(path)
     if not path.is_file():
         raise UserError(f"Input {path} does not exist; give an image ({', '.join(IMAGE_SUFFIXES)}) or a video.")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _read_image(path)
-    return _read_video(path, last=last, first=first)
-
-
-def _read_image(path: Path) -> Tensor:
-    """An image as one frame [1, 3, H, W]."""
+    image = path.suffix.lower() in IMAGE_SUFFIXES
     try:
-        pixels = iio.imread(path, plugin="pillow", mode="RGB", index=0)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"Input image {path} cannot be read: {error}.") from error
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-
-
-def _read_video(path: Path, *, last: int | None, first: int | None) -> Tensor:
-    """Frames of a video [T, 3, H, W]; only the wanted ones are kept in memory."""
-    frames: deque[np.ndarray] = deque(maxlen=last)
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"Input {path} holds no video stream.")
-            for frame in container.decode(video=0):
-                frames.append(frame.to_ndarray(format="rgb24"))
-                if first is not None and len(frames) >= first:
-                    break
-    except (FFmpegError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"Input video {path} cannot be read: {error}.") from error
-    if not frames:
-        raise UserError(f"Input video {path} holds no frame.")
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+        if image:
+            return read_image(path)[None]
+        probe = probe_video(path)
+        count = min(value for value in (first, last, probe.num_frames) if value is not None)
+        start = probe.num_frames - count if last is not None else 0
+        return frames.read_frames(path, probe, start=start, num_frames=count).permute(1, 0, 2, 3)
+    except VideoError as error:
+        raise UserError(f"Input {'image' if image else 'video'} {path} cannot be read: {error}.") from error
 
 
 def cover_and_crop(frames_T_3_H_W: Tensor, height: int, width: int) -> Tensor:
@@ -87,14 +63,7 @@ def cover_and_crop(frames_T_3_H_W: Tensor, height: int, width: int) -> Tensor:
         frames_T_3_H_W of the target size, uint8.
     Source: cosmos-predict2, `cosmos_predict2/pipelines/video2world.py` (resize_input).
     """
-    h, w = frames_T_3_H_W.shape[-2:]
-    ratio = max(width / w, height / h)
-    size = (max(height, math.ceil(ratio * h)), max(width, math.ceil(ratio * w)))
-    if size != (h, w):
-        scaled = F.interpolate(frames_T_3_H_W.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
-        frames_T_3_H_W = scaled.round().clamp(0, 255).to(torch.uint8)
-    top, left = round((size[0] - height) / 2), round((size[1] - width) / 2)
-    return frames_T_3_H_W[..., top : top + height, left : left + width]
+    return resize(frames_T_3_H_W, (height, width), fit="cover_ceil")
 
 
 def to_unit(frames_T_3_H_W: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from cosmos_nemo.data.frames import probe_video, read_frames
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.text import load_t5
 from cosmos_nemo.tokenizers.tiny import new_tiny_wan
 from cosmos_nemo.tokenizers.wan import load_wan
 from data_prep.encoders import EncoderOptions, condition_weights, write_encoders
 from data_prep.sample import SampleOptions, write_sample
-from data_prep.video import probe_video, read_frames
 
 
 @pytest.fixture(scope="module")

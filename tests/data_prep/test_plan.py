@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cosmos_nemo.data.frames import VideoProbe
 from data_prep.plan import choose_chunks, plan_shards, sample_key
 from data_prep.scan import Clip
-from data_prep.video import VideoProbe
 
 
 def make_clip(stem, num_frames):

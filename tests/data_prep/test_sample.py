@@ -2,9 +2,9 @@
 
 import pytest
 
+from cosmos_nemo.data.frames import probe_video
 from cosmos_nemo.errors import UserError
 from data_prep.sample import SampleOptions, write_sample
-from data_prep.video import probe_video
 
 SMALL = {"num_videos": 6, "num_frames": 6, "height": 32, "width": 48}
 

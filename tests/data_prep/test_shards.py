@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cosmos_nemo.data.energon import train_loader, val_loader
+from cosmos_nemo.data.frames import probe_video, read_frames
 from cosmos_nemo.data.schema import check_shards, from_parts, read_manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.text import load_t5
 from cosmos_nemo.tokenizers.wan import load_wan
 from data_prep.shards import make_shards
-from data_prep.video import probe_video, read_frames
 from tests.data_prep.conftest import add_clip
 
 
