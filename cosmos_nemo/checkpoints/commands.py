@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.architecture import (
-    ARCHITECTURE_FIELDS,
-    architecture_of,
-    build_model,
-    run_architecture,
-    size_words,
-    task_of,
-)
+from cosmos_nemo.checkpoints.architecture import architecture_of, build_model, run_architecture, size_words, task_of
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
+from cosmos_nemo.checkpoints.families import family_of_fields
 from cosmos_nemo.checkpoints.layout import (
     CheckpointInfo,
     find_checkpoint,
@@ -28,9 +22,10 @@ from cosmos_nemo.checkpoints.layout import (
     open_checkpoint,
 )
 from cosmos_nemo.checkpoints.megatron import MODEL_PREFIX, load_training_checkpoint, save_imported, stored_shapes
-from cosmos_nemo.checkpoints.predict2 import Naming, our_shapes, published_shapes
-from cosmos_nemo.checkpoints.published import detect_naming, read_published
+from cosmos_nemo.checkpoints.published import detect_naming, outline, read_published
+from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
+from cosmos_nemo.checkpoints.shards import MergedShards
 from cosmos_nemo.checkpoints.staging import refuse_existing, staged
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.errors import UserError
@@ -47,7 +42,7 @@ def import_checkpoint(
     """Turn published weights into a run folder with one distributed checkpoint, of step 0.
 
     Args:
-        source: published `.pt`, `.safetensors` or diffusers folder.
+        source: published weights in any form that `read_published` takes.
         target: the run folder to make; training and `generate` take it as a checkpoint.
         ema: take the averaged weights.
         dtype: cast to this; None keeps the file's.
@@ -57,7 +52,7 @@ def import_checkpoint(
         a line saying what was written.
 
     Raises:
-        UserError: source unreadable or not a Predict2 network, target exists.
+        UserError: source unreadable or not a network of this project, target exists.
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
@@ -81,6 +76,7 @@ def export_checkpoint(
     format: str = "original",
     dtype: str | torch.dtype | None = None,
     ema: bool = False,
+    tensor_parallel: int | None = None,
     overwrite: bool = False,
 ) -> str:
     """Write a training checkpoint, an imported folder or another published file under published names.
@@ -90,7 +86,8 @@ def export_checkpoint(
         target: `.pt` or `.safetensors` file; for diffusers names a folder.
         format: `original` or `diffusers`.
         dtype: cast to this; None keeps the checkpoint's.
-        ema: take the averaged weights.
+        ema: of a published source, take the averaged weights.
+        tensor_parallel: also write upstream's `_model_mp_{rank}.pt` files, this many; None: no.
         overwrite: replace an existing target.
 
     Returns:
@@ -100,26 +97,34 @@ def export_checkpoint(
         UserError: source unreadable, target exists or has an unsuitable suffix.
     """
     target, naming, cast = Path(target), _naming(format), parse_dtype(dtype)
-    check_target(target, naming, overwrite=overwrite)
+    check_target(target, naming, overwrite=overwrite, tensor_parallel=tensor_parallel)
     with model_parallel_world() as world:
         if world.size > 1:
             raise UserError("ckpt export runs in one process: start it without torchrun.")
         if is_training_checkpoint(source):
             info = find_checkpoint(source)
             architecture = run_architecture(info)
-            # Averages are fp32 whatever the weights are, so they are rounded once, at most.
-            model = build_model(architecture, dtype=(ema and cast) or _stored_dtype(info))
-            load_training_checkpoint(model, info, ema=ema)
-            origin = f"{info.path} (step {info.step}{', averaged weights' * ema})"
+            model = build_model(architecture, dtype=_stored_dtype(info))
+            load_training_checkpoint(model, info)
+            origin, step = f"{info.path} (step {info.step})", info.step
         else:
             state = read_published(source, ema=ema)
             architecture = published_architecture(state)
             model = build_model(architecture, dtype=_dtype_of(state))
             load_published_into(model, state)
-            origin = str(source)
-        fields = architecture_of(model.config)
-        count = write_published(model, target, architecture=fields, naming=naming, dtype=cast, overwrite=overwrite)
-    return f"Exported {count} tensors from {origin} to {target} ({naming.value} names)."
+            origin, step = str(source), 0
+        count = write_published(
+            model,
+            target,
+            architecture=architecture_of(model.config),
+            naming=naming,
+            dtype=cast,
+            tensor_parallel=tensor_parallel,
+            iteration=step,
+            overwrite=overwrite,
+        )
+    parts = f" and {tensor_parallel} tensor-parallel files beside it" if tensor_parallel else ""
+    return f"Exported {count} tensors from {origin} to {target}{parts} ({naming.value} names)."
 
 
 def verify(path: str | Path, *, ema: bool = False) -> str:
@@ -139,7 +144,8 @@ def verify(path: str | Path, *, ema: bool = False) -> str:
         return "\n".join(_verify_training(open_checkpoint(folder)) for folder in iterations(Path(path)))
     state = read_published(path, ema=ema)
     architecture = infer_config(state)
-    report.check_published(state, expected=published_shapes(architecture, detect_naming(state)), model_fields={})
+    expected = family_of_fields(architecture).published_shapes(architecture, detect_naming(state))
+    report.check_published(state, expected=expected, model_fields={})
     not_finite = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if not_finite:
         raise UserError(f"{path} holds NaN or infinite values in {report.compress(not_finite)}.")
@@ -150,7 +156,9 @@ def _verify_training(info: CheckpointInfo) -> str:
     """Check one training checkpoint, whose files were compared with the manifest when it was opened."""
     shapes = stored_shapes(info)
     if info.run:
-        expected = {f"{MODEL_PREFIX}{name}": shape for name, shape in our_shapes(run_architecture(info)).items()}
+        architecture = run_architecture(info)
+        ours = family_of_fields(architecture).our_shapes(architecture)
+        expected = {f"{MODEL_PREFIX}{name}": shape for name, shape in ours.items()}
         report.check(found=shapes, expected=expected, headline=f"{info.path} does not match its run.json")
     files = manifest_sizes(info.manifest)
     return f"OK {info.path}: step {info.step}, {len(files)} files ({sum(files.values())} bytes), {len(shapes)} tensors."
@@ -170,13 +178,14 @@ def info(path: str | Path, *, ema: bool = False) -> str:
     else:
         state = read_published(path, ema=ema)
         architecture = infer_config(state)
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        rows = {"kind": f"published weights, {detect_naming(state).value} names", "path": path}
+        shapes = {name: tuple(tensor.shape) for name, tensor in outline(state).items()}
+        parts = f" in {state.size} tensor-parallel files" if isinstance(state, MergedShards) else ""
+        rows = {"kind": f"published weights, {detect_naming(state).value} names{parts}", "path": path}
         rows["dtype"] = _dtype_of(state)
     rows["parameters"] = f"{sum(_product(shape) for shape in shapes.values()):,} in {len(shapes)} tensors"
     if architecture:
         rows["task"] = task_of(architecture)
-        rows |= {name: architecture[name] for name in ARCHITECTURE_FIELDS if name in architecture}
+        rows |= architecture
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {str(value).removeprefix('torch.')}" for name, value in rows.items())
 
@@ -191,8 +200,9 @@ def _naming(format: str) -> Naming:
 
 def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
     """The dtype that holds all of the tensors exactly."""
-    dtype = next(iter(state.values())).dtype
-    for tensor in state.values():
+    tensors = list(outline(state).values())
+    dtype = tensors[0].dtype
+    for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
 

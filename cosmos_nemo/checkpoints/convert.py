@@ -15,17 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.predict2 import (
-    ORIGINAL_PREFIX,
-    Naming,
-    Row,
-    join,
-    published_dim,
-    published_shape,
-    split,
-    table,
-)
+from cosmos_nemo.checkpoints.families import family_of_keys, family_of_parameters
+from cosmos_nemo.checkpoints.family import Family
 from cosmos_nemo.checkpoints.published import detect_naming, select_network
+from cosmos_nemo.checkpoints.rows import Layout, Naming, Row, Shape, join, published_dim, split
 from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.errors import UserError
 
@@ -63,24 +56,25 @@ def load_published_into(model: nn.Module, state: Mapping[str, Tensor], *, ema: b
     published tensor has its parameter.
 
     Args:
-        model: a `cosmos_nemo.models.dit.DiT`, possibly wrapped, at any tensor-parallel size.
-        state: published weights under original or diffusers names, with or without the prefix `net.`.
-        ema: take the averaged weights `net_ema.`.
+        model: a network of this project, possibly wrapped, at any tensor- and pipeline-parallel size.
+        state: published weights under original or diffusers names, with or without prefix.
+        ema: take the averaged weights, such as `net_ema.`.
 
     Raises:
         UserError: listing every missing, unexpected and wrong-shape tensor; another model size is said first.
     """
     state = select_network(state, ema=ema)
     naming = detect_naming(state)
-    parallel = TensorParallel.current()
-    pairs = list(_parameters(model, parallel))
-    report.check_published(
-        state,
-        expected={name: shape for pair in pairs for name, shape in pair.published_shapes(naming)},
-        model_fields=_model_fields(model),
-    )
+    family, fields = _describe(model)
+    found = family_of_keys(state)
+    if found is not family:
+        raise UserError(
+            f"The checkpoint holds a {found.title} network and the model is a {family.title} one; "
+            "choose the recipe of its family."
+        )
+    report.check_published(state, expected=family.published_shapes(fields, naming), model_fields=fields)
     with torch.no_grad():
-        for pair in pairs:
+        for pair in _parameters(model, family, fields):
             pair.parameter.copy_(pair.join([state[name] for name in pair.row.published(naming)]))
 
 
@@ -95,15 +89,16 @@ def published_state_dict(
     """The model's weights under published names, gathered over the tensor-parallel group.
 
     Args:
-        model: a DiT, possibly wrapped; every rank of the tensor-parallel group must call this.
+        model: a network of this project, possibly wrapped; every rank of the tensor-parallel group must call this.
         naming: `original` or `diffusers`.
-        prefix: put before every name; None means `net.` for original names and nothing for diffusers names.
+        prefix: put before every name; None means the family's, such as `net.`, for original names and nothing for
+            diffusers names.
         dtype: cast to this; None keeps the parameters' own.
         on_all_ranks: False keeps the result on tensor-parallel rank 0 only (the others return an empty dict).
 
     Returns:
-        full contiguous CPU tensors. With one rank and no cast, tensors that need no re-ordering share the
-        model's memory: copy them before changing the model.
+        full contiguous CPU tensors; of a pipeline stage only its own. With one rank and no cast, tensors that need no
+        re-ordering share the model's memory: copy them before changing the model.
     """
     source = {id(p): p.detach() for p in model.parameters()}
     return _published(model, source, Naming(naming), prefix, dtype, on_all_ranks)
@@ -138,6 +133,7 @@ class _Pair:
     """A table row together with the model's parameter (this rank's shard of it)."""
 
     row: Row
+    published: list[Shape]
     parameter: nn.Parameter
     head_width: int
     parallel: TensorParallel
@@ -148,29 +144,30 @@ class _Pair:
         sharded = self.parallel.size > 1 and getattr(self.parameter, "tensor_model_parallel", False)
         return int(getattr(self.parameter, "partition_dim", 0)) if sharded else None
 
-    def published_shapes(self, naming: Naming) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and full shapes of the row's published tensors."""
-        shape = list(self.parameter.shape)
-        if self.partition_dim is not None:
-            shape[self.partition_dim] *= self.parallel.size
-        names = self.row.published(naming)
-        for name in names:
-            yield name, published_shape(self.row.layout, tuple(shape), len(names))
+    @property
+    def padding(self) -> int:
+        """Rows that follow the published ones, because the tensor-parallel size does not divide a vocabulary."""
+        if self.row.layout is not Layout.COPY or self.partition_dim != 0:
+            return 0
+        return self.parameter.shape[0] * self.parallel.size - self.published[0][0]
 
     def join(self, full: list[Tensor]) -> Tensor:
         """This rank's shard of our parameter from the full published tensors."""
         if self.partition_dim is not None:
+            if self.padding:
+                full = [torch.cat((full[0], full[0].new_zeros(self.padding, *full[0].shape[1:])))]
             dim = published_dim(self.row.layout, self.partition_dim)
             full = [tensor.chunk(self.parallel.size, dim=dim)[self.parallel.rank] for tensor in full]
         return join(self.row.layout, full, head_width=self.head_width)
 
     def split(self, ours: Tensor) -> list[Tensor]:
         """Full published tensors from this rank's shard (of the parameter or of its gradient)."""
-        pieces = split(self.row.layout, ours, num_pieces=len(self.row.original), head_width=self.head_width)
+        pieces = split(self.row.layout, ours, published=self.published, head_width=self.head_width)
         if self.partition_dim is None:
             return pieces
         dim = published_dim(self.row.layout, self.partition_dim)
-        return [self._gather(piece, dim) for piece in pieces]
+        pieces = [self._gather(piece, dim) for piece in pieces]
+        return [pieces[0][: self.published[0][0]]] if self.padding else pieces
 
     def _gather(self, piece: Tensor, dim: int) -> Tensor:
         """Concatenate all ranks' pieces along `dim`."""
@@ -188,12 +185,12 @@ def _published(
     on_all_ranks: bool,
 ) -> dict[str, Tensor]:
     """Published names -> full tensors, taking the values of each parameter from `source[id(parameter)]`."""
+    family, fields = _describe(model)
     if prefix is None:
-        prefix = ORIGINAL_PREFIX if naming is Naming.ORIGINAL else ""
-    parallel = TensorParallel.current()
-    keep = on_all_ranks or parallel.rank == 0
+        prefix = family.prefix if naming is Naming.ORIGINAL else ""
+    keep = on_all_ranks or TensorParallel.current().rank == 0
     result: dict[str, Tensor] = {}
-    for pair in _parameters(model, parallel):
+    for pair in _parameters(model, family, fields):
         pieces = pair.split(source[id(pair.parameter)])
         if keep:
             for name, piece in zip(pair.row.published(naming), pieces, strict=True):
@@ -201,31 +198,51 @@ def _published(
     return result
 
 
-def _parameters(model: nn.Module, parallel: TensorParallel) -> Iterator[_Pair]:
-    """Every table row with its parameter, in the table's order.
+def _parameters(model: nn.Module, family: Family, fields: Mapping[str, Any]) -> Iterator[_Pair]:
+    """Every table row with its parameter, in the table's order; of a pipeline stage only the rows it holds.
 
     Raises:
         UserError: the model's parameters are not those of the table (adapters must be merged first).
     """
-    # Wrappers (DDP, mixed precision) put `module.` before every name.
-    parameters = {re.sub(r"^(module\.)+", "", name): parameter for name, parameter in model.named_parameters()}
-    num_layers = 1 + max((int(name.split(".")[1]) for name in parameters if name.startswith("blocks.")), default=-1)
-    rows = table(num_layers)
-    names = {row.ours for row in rows}
-    if names != set(parameters):
-        absent, extra = sorted(names - set(parameters)), sorted(set(parameters) - names)
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    rows = {row.ours: row for row in family.table(fields)}
+    absent = sorted(rows.keys() - parameters) if _pipeline_size() == 1 else []
+    extra = sorted(set(parameters) - rows.keys())
+    if absent or extra:
         raise UserError(
-            "This model's parameters are not those of a plain Predict2 network: "
+            f"This model's parameters are not those of a plain {family.title} network: "
             f"absent {report.compress(absent) or 'none'}; extra {report.compress(extra) or 'none'}."
         )
-    for row in rows:
-        head_width = int(parameters["blocks.0.self_attn.q_layernorm.weight"].shape[0])
-        yield _Pair(row=row, parameter=parameters[row.ours], head_width=head_width, parallel=parallel)
+    sizes, parallel = family.network_sizes(fields), TensorParallel.current()
+    for name, row in rows.items():
+        if name in parameters:
+            yield _Pair(
+                row=row,
+                published=row.published_shapes(sizes),
+                parameter=parameters[name],
+                head_width=sizes["K"],
+                parallel=parallel,
+            )
 
 
-def _model_fields(model: nn.Module) -> dict[str, Any]:
-    """The fields of the model's config that `infer_config` can also read off a file."""
+def plain_name(name: str) -> str:
+    """A parameter's name without the `module.` that each wrapper (DDP, mixed precision) puts before it."""
+    return re.sub(r"^(module\.)+", "", name)
+
+
+def _pipeline_size() -> int:
+    """Pipeline-parallel size of the current world."""
+    from megatron.core import parallel_state
+
+    if not parallel_state.model_parallel_is_initialized():
+        return 1
+    return int(parallel_state.get_pipeline_model_parallel_world_size())
+
+
+def _describe(model: nn.Module) -> tuple[Family, dict[str, Any]]:
+    """The model's family, and the fields of its config."""
+    family = family_of_parameters(plain_name(name) for name, _ in model.named_parameters())
     inner: Any = model
     while not hasattr(inner, "config") and hasattr(inner, "module"):
         inner = inner.module
-    return dict(vars(inner.config)) if hasattr(inner, "config") else {}
+    return family, {name: getattr(inner.config, name) for name in family.fields}

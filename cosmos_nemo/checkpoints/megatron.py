@@ -5,7 +5,6 @@ Training writes the network under the key prefix `module.`, beside the optimizer
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.architecture import architecture_of
@@ -31,26 +29,20 @@ from cosmos_nemo.checkpoints.layout import (
 from cosmos_nemo.errors import UserError
 
 if TYPE_CHECKING:
-    from cosmos_nemo.models.dit.model import DiT
+    from megatron.core.transformer.module import MegatronModule
 
 logger = logging.getLogger(__name__)
 
 MODEL_PREFIX = "module."
 """What NeMo puts before the network's keys."""
 
-EMA_PREFIX = "ema."
-"""What training puts, instead, before the keys of the moving averages of weights, which are fp32."""
 
-
-def load_training_checkpoint(
-    model: Any, checkpoint: str | Path | CheckpointInfo, *, ema: bool = False
-) -> CheckpointInfo:
+def load_training_checkpoint(model: MegatronModule, checkpoint: str | Path | CheckpointInfo) -> CheckpointInfo:
     """Load the network's weights of a training checkpoint, each rank reading its own shard.
 
     Args:
         model: a network in the current model-parallel world, whose size need not be the training run's.
         checkpoint: a run folder, its `checkpoints`, an `iter_*` folder, or what `find_checkpoint` returned.
-        ema: take the averages of the weights that were trained.
 
     Returns:
         the checkpoint that was loaded.
@@ -62,12 +54,7 @@ def load_training_checkpoint(
     from megatron.core import dist_checkpointing
 
     sharded = model.sharded_state_dict(prefix=MODEL_PREFIX)
-    check_keys(info, {entry.key: tuple(entry.global_shape) for entry in _tensors(sharded)})
-    if ema:
-        averaged = stored_shapes(info, prefix=EMA_PREFIX)
-        for key, entry in sharded.items():
-            if EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX) in averaged:
-                sharded[key] = sharded_average(entry, torch.empty_like(entry.data, dtype=torch.float32))
+    check_keys(info, _whole_shapes(sharded))
     state = dist_checkpointing.load(dict(sharded), str(info.weights), common_strategy=_no_common())
     with torch.no_grad():
         model.load_state_dict({key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}, strict=True)
@@ -75,30 +62,11 @@ def load_training_checkpoint(
     return info
 
 
-def sharded_average(entry: Any, tensor: Tensor) -> Any:
-    """The checkpoint entry of a parameter's average, made from the parameter's own.
-
-    Args:
-        entry: a Megatron `ShardedTensor`, or the factory of several.
-        tensor: this rank's shard of the average, fp32.
-    """
-    average = copy.copy(entry)
-    average.key = EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX)
-    average.data = tensor
-    if hasattr(average, "dtype"):
-        average.dtype = torch.float32
-    return average
-
-
-def stored_shapes(info: CheckpointInfo, *, prefix: str = MODEL_PREFIX) -> dict[str, tuple[int, ...]]:
-    """Full shapes of the network's tensors in a checkpoint, by key (with the prefix).
-
-    Args:
-        info: the checkpoint.
-        prefix: `MODEL_PREFIX`, or `EMA_PREFIX` for the averages.
+def stored_shapes(info: CheckpointInfo) -> dict[str, tuple[int, ...]]:
+    """Full shapes of the network's tensors in a checkpoint, by key (with the prefix `module.`).
 
     Raises:
-        UserError: the metadata cannot be read, or there is no such tensor in the checkpoint.
+        UserError: the metadata cannot be read, or there is no network in the checkpoint.
     """
     from megatron.core import dist_checkpointing
 
@@ -106,11 +74,7 @@ def stored_shapes(info: CheckpointInfo, *, prefix: str = MODEL_PREFIX) -> dict[s
         metadata = dist_checkpointing.load_tensors_metadata(str(info.weights))
     except Exception as error:  # Megatron and torch raise a dozen classes for a damaged .metadata
         raise UserError(f"{info.weights} is not a readable Megatron checkpoint: {error}") from error
-    shapes = {key: tuple(t.global_shape) for key, t in metadata.items() if key.startswith(prefix)}
-    if not shapes and prefix == EMA_PREFIX:
-        raise UserError(
-            f"{info.path} holds no averaged weights; leave --ema away, or train with model.ema_decay or model.ema_rate."
-        )
+    shapes = {key: tuple(t.global_shape) for key, t in metadata.items() if key.startswith(MODEL_PREFIX)}
     if not shapes:
         raise UserError(f"{info.weights} holds no tensor under '{MODEL_PREFIX}'; it is not a training checkpoint.")
     return shapes
@@ -132,14 +96,14 @@ def check_keys(info: CheckpointInfo, expected: Mapping[str, tuple[int, ...]]) ->
 
 
 def save_imported(
-    model: DiT, run_dir: Path, *, architecture: Mapping[str, Any] | None = None, run: Mapping[str, Any]
+    model: MegatronModule, run_dir: Path, *, architecture: Mapping[str, Any] | None = None, run: Mapping[str, Any]
 ) -> Path:
     """Write a network's weights as the checkpoint of step 0 of a run folder.
 
     All ranks call this with the same folder, which must be a temporary one: the caller renames it when it is whole.
 
     Args:
-        model: a DiT in the current model-parallel world.
+        model: a network in the current model-parallel world.
         run_dir: the run folder to make.
         architecture: network-describing fields for `run.json`; None takes the model's own.
         run: further content of `run.json`.
@@ -169,11 +133,26 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n")
 
 
-def _tensors(sharded: Mapping[str, Any]) -> list[Any]:
-    """The sharded tensors of a sharded state dict, leaving out objects such as `_extra_state`."""
-    from megatron.core.dist_checkpointing import ShardedTensor
+def _whole_shapes(sharded: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Full shape of every tensor of the network, over all pipeline stages, by its key in a checkpoint."""
+    from megatron.core import parallel_state
 
-    return [entry for entry in sharded.values() if isinstance(entry, ShardedTensor)]
+    mine = {entry.key: tuple(entry.global_shape) for value in sharded.values() for entry in _tensors(value)}
+    stages: list[dict[str, tuple[int, ...]]] = [{}] * parallel_state.get_pipeline_model_parallel_world_size()
+    if len(stages) == 1:
+        return mine
+    torch.distributed.all_gather_object(stages, mine, group=parallel_state.get_pipeline_model_parallel_group())
+    return {key: shape for stage in stages for key, shape in stage.items()}
+
+
+def _tensors(entry: Any) -> list[Any]:
+    """The sharded tensors that an entry stands for: none for objects, several for a factory (both halves of an MLP)."""
+    from megatron.core.dist_checkpointing import ShardedTensor
+    from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory
+
+    if isinstance(entry, ShardedTensorFactory):
+        return [built for built in entry.build() if isinstance(built, ShardedTensor)]
+    return [entry] if isinstance(entry, ShardedTensor) else []
 
 
 def _no_common() -> Any:

@@ -9,75 +9,26 @@ Source: cosmos-predict2 `cosmos_predict2/models/text2image_dit.py`; diffusers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from cosmos_nemo.checkpoints.family import Family
+from cosmos_nemo.checkpoints.rows import Layout, Naming, Row
+from cosmos_nemo.errors import UserError
 
-class Layout(Enum):
-    """How the published tensors of a row lie in our parameter."""
-
-    COPY = "copy"
-    """One published tensor, same shape."""
-    PER_HEAD = "per_head"
-    """n tensors [N*K, X] become [N*n*K, X]: head 0's q, k, v, then head 1's. A contiguous slice is whole heads."""
-    STACK = "stack"
-    """n tensors [P, Q] become [n, P, Q]."""
-
-
-class Naming(str, Enum):
-    """Which published family of names a state dict uses."""
-
-    ORIGINAL = "original"
-    DIFFUSERS = "diffusers"
-
-
-ORIGINAL_PREFIX = "net."
-"""Prefix of every network key in the original published files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One of our parameters and the published tensors it is made of.
-
-    Attributes:
-        ours: parameter name in `cosmos_nemo.models.dit`; `{i}` is the block number.
-        original: names in the published `.pt` files, without the prefix `net.`.
-        diffusers: names in diffusers' CosmosTransformer3DModel, in the same order.
-        shape: shape of each published tensor, in the symbols of `network_sizes`.
-        layout: how the published tensors lie in our parameter.
-    """
-
-    ours: str
-    original: tuple[str, ...]
-    diffusers: tuple[str, ...]
-    shape: tuple[str, ...]
-    layout: Layout
-
-    def published(self, naming: Naming) -> tuple[str, ...]:
-        """Names of the published tensors in the family `naming`, without any prefix."""
-        return self.original if naming is Naming.ORIGINAL else self.diffusers
-
-    def of_block(self, index: int) -> Row:
-        """The row of block number `index`."""
-        block = str(index)
-        return Row(
-            ours=self.ours.replace("{i}", block),
-            original=tuple(name.replace("{i}", block) for name in self.original),
-            diffusers=tuple(name.replace("{i}", block) for name in self.diffusers),
-            shape=self.shape,
-            layout=self.layout,
-        )
+if TYPE_CHECKING:
+    from cosmos_nemo.models.dit.config import DiTConfig
+    from cosmos_nemo.models.dit.model import DiT
 
 
 def _row(ours: str, original: tuple[str, ...], diffusers: tuple[str, ...], shape: str, layout: Layout) -> Row:
     """A row with `.weight` after every published name (no parameter of these networks is a bias)."""
     names, peers = (tuple(f"{name}.weight" for name in group) for group in (original, diffusers))
-    return Row(ours=ours, original=names, diffusers=peers, shape=tuple(shape.split()), layout=layout)
+    shapes = (tuple(shape.split()),) * len(names)
+    return Row(ours=ours, original=names, diffusers=peers, shapes=shapes, layout=layout)
 
 
 def _copy(ours: str, original: str, diffusers: str, shape: str) -> Row:
@@ -148,74 +99,10 @@ BLOCK_ROWS: tuple[Row, ...] = (
 """Parameters of one block; `{i}` is the block number."""
 
 
-def table(num_layers: int) -> tuple[Row, ...]:
-    """All rows of a network with `num_layers` blocks."""
-    return OUTER_ROWS + tuple(row.of_block(i) for i in range(num_layers) for row in BLOCK_ROWS)
-
-
-def join(layout: Layout, pieces: Sequence[Tensor], *, head_width: int) -> Tensor:
-    """Lay published tensors out as our parameter.
-
-    Args:
-        layout: the row's layout.
-        pieces: the row's published tensors, in the row's order; for PER_HEAD each [N*K, X], any whole number N
-            of heads, so that a tensor-parallel shard is joined like the full tensor.
-        head_width: K.
-
-    Returns:
-        our parameter (or our shard of it); values are copied, never computed with.
-    """
-    if layout is Layout.COPY:
-        return pieces[0]
-    if layout is Layout.STACK:
-        return torch.stack(tuple(pieces))
-    width = pieces[0].shape[1]
-    heads = [piece.reshape(-1, head_width, width) for piece in pieces]  # [N*K, X] -> [N, K, X]
-    return torch.stack(heads, dim=1).reshape(-1, width)  # [N, n, K, X] -> [N*n*K, X]
-
-
-def split(layout: Layout, ours: Tensor, *, num_pieces: int, head_width: int) -> list[Tensor]:
-    """Cut our parameter into the published tensors: the inverse of `join`.
-
-    Args:
-        layout: the row's layout.
-        ours: our parameter, or our tensor-parallel shard of it.
-        num_pieces: number of published tensors in the row.
-        head_width: K.
-
-    Returns:
-        the published tensors, contiguous, in the row's order.
-    """
-    if layout is Layout.COPY:
-        return [ours.contiguous()]
-    if layout is Layout.STACK:
-        return [piece.contiguous() for piece in ours.unbind(0)]
-    width = ours.shape[1]
-    heads = ours.reshape(-1, num_pieces, head_width, width)  # [N*n*K, X] -> [N, n, K, X]
-    return [piece.reshape(-1, width).contiguous() for piece in heads.unbind(1)]
-
-
-def published_dim(layout: Layout, partition_dim: int) -> int:
-    """The dimension of the published tensors that our tensor-parallel `partition_dim` cuts."""
-    return partition_dim - 1 if layout is Layout.STACK else partition_dim
-
-
-def published_shape(layout: Layout, ours: tuple[int, ...], num_pieces: int) -> tuple[int, ...]:
-    """Shape of each published tensor of a row whose full parameter has shape `ours`."""
-    if layout is Layout.STACK:
-        return ours[1:]
-    if layout is Layout.PER_HEAD:
-        return (ours[0] // num_pieces, *ours[1:])
-    return ours
-
-
-def our_shape(layout: Layout, published: tuple[int, ...], num_pieces: int) -> tuple[int, ...]:
-    """Shape of our full parameter: the inverse of `published_shape`."""
-    if layout is Layout.STACK:
-        return (num_pieces, *published)
-    if layout is Layout.PER_HEAD:
-        return (num_pieces * published[0], *published[1:])
-    return published
+def table(fields: Mapping[str, Any]) -> tuple[Row, ...]:
+    """All rows of the network that `fields` of `DiTConfig` describe."""
+    blocks = range(int(fields["num_layers"]))
+    return OUTER_ROWS + tuple(row.of_block(i) for i in blocks for row in BLOCK_ROWS)
 
 
 def network_sizes(fields: Mapping[str, Any]) -> dict[str, int]:
@@ -239,20 +126,130 @@ def network_sizes(fields: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def published_shapes(fields: Mapping[str, Any], naming: Naming) -> dict[str, tuple[int, ...]]:
-    """Shape of every published tensor of the network that `fields` describe, by prefix-free name."""
-    sizes = network_sizes(fields)
+LATENT_CHANNELS = 16
+"""Latent channels of every Predict2 network; the patch layer sees a padding mask too, and maybe a condition mask."""
+
+_PROBES = (
+    "patch_embed.weight",
+    "final.linear.weight",
+    "blocks.0.self_attn.q_layernorm.weight",
+    "blocks.0.mlp.linear_fc1.weight",
+    "blocks.0.cross_attn.linear_kv.weight",
+    "blocks.0.adaln.down",
+)
+"""Rows whose published shapes fix every size between them."""
+
+_BLOCK_NUMBER = re.compile(r"(?:transformer_)?blocks\.(\d+)\.")
+
+
+def infer(state: Mapping[str, Tensor], naming: Naming) -> dict[str, Any]:
+    """Fields of `DiTConfig` that the shapes of prefix-free published weights fix.
+
+    Raises:
+        UserError: a tensor that fixes a size is missing or has an impossible shape.
+    """
+    size: dict[str, int] = {}
+    for row in table({"num_layers": 1}):
+        if row.ours in _PROBES:
+            name = row.published(naming)[0]
+            if name not in state:
+                raise UserError(f"Not a Cosmos-Predict2 network: '{name}' is missing ({len(state)} tensors found).")
+            size.update(zip(row.shapes[0], state[name].shape, strict=False))
+    hidden_size, patch_width, kv_channels = size["D"], size["P"], size["K"]
+    channels = patch_width // 4  # 2 x 2 patches
+    if channels not in (LATENT_CHANNELS + 1, LATENT_CHANNELS + 2) or hidden_size % kv_channels:
+        raise UserError(
+            f"Not a Cosmos-Predict2 network: patch layer [{hidden_size}, {patch_width}], head size "
+            f"{kv_channels}; expected {4 * (LATENT_CHANNELS + 1)} or {4 * (LATENT_CHANNELS + 2)} patch inputs."
+        )
     return {
-        name: tuple(sizes[symbol] for symbol in row.shape)
-        for row in table(int(fields["num_layers"]))
-        for name in row.published(naming)
+        "num_layers": 1 + max(int(match[1]) for key in state if (match := _BLOCK_NUMBER.match(key))),
+        "hidden_size": hidden_size,
+        "num_attention_heads": hidden_size // kv_channels,
+        "kv_channels": kv_channels,
+        "ffn_hidden_size": size["F"],
+        "crossattn_emb_channels": size["E"],
+        "adaln_lora_dim": size["R"],
+        "in_channels": LATENT_CHANNELS,
+        "out_channels": size["O"] // 4,
+        "video_condition": channels == LATENT_CHANNELS + 2,
     }
 
 
-def our_shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Full shape of each of our parameters of the network that `fields` describe, by our name."""
-    sizes = network_sizes(fields)
-    return {
-        row.ours: our_shape(row.layout, tuple(sizes[symbol] for symbol in row.shape), len(row.original))
-        for row in table(int(fields["num_layers"]))
-    }
+def task_of(fields: Mapping[str, Any]) -> str:
+    """`video2world` for a network with a condition-mask channel, else `text2image`."""
+    return "video2world" if fields.get("video_condition") else "text2image"
+
+
+def make_config(**fields: Any) -> DiTConfig:
+    """A config of this family."""
+    from cosmos_nemo.models.dit.config import DiTConfig
+
+    return DiTConfig(**fields)
+
+
+def make_model(config: DiTConfig) -> DiT:
+    """The network of a config, in the current model-parallel world."""
+    from cosmos_nemo.models.dit.model import DiT
+
+    return DiT(config)
+
+
+def named() -> Mapping[str, type]:
+    """The named sizes."""
+    from cosmos_nemo.models.dit.config import PREDICT2 as SIZES
+
+    return SIZES
+
+
+PREDICT2 = Family(
+    name="predict2",
+    title="Cosmos-Predict2",
+    prefix="net.",
+    ema_prefix="net_ema.",
+    recognises=re.compile(r"(x_embedder|t_embedder|t_embedding_norm|(transformer_)?blocks|patch_embed|time_embed)\."),
+    table=table,
+    network_sizes=network_sizes,
+    infer=infer,
+    fields=(
+        "num_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "kv_channels",
+        "ffn_hidden_size",
+        "in_channels",
+        "out_channels",
+        "video_condition",
+        "concat_padding_mask",
+        "patch_spatial",
+        "patch_temporal",
+        "crossattn_emb_channels",
+        "adaln_lora_dim",
+        "rope_t_extrapolation_ratio",
+        "rope_h_extrapolation_ratio",
+        "rope_w_extrapolation_ratio",
+        "rope_enable_fps_modulation",
+        "max_img_h",
+        "max_img_w",
+        "max_frames",
+    ),
+    unstored=("rope_t_extrapolation_ratio", "rope_h_extrapolation_ratio", "rope_w_extrapolation_ratio"),
+    unstored_words="the RoPE extrapolation ratios",
+    named=named,
+    make_config=make_config,
+    make_model=make_model,
+    task_of=task_of,
+    size_fields={
+        "num_layers": "number of blocks",
+        "hidden_size": "hidden size",
+        "num_attention_heads": "number of heads",
+        "ffn_hidden_size": "MLP size",
+        "crossattn_emb_channels": "text width",
+        "adaln_lora_dim": "adaLN rank",
+        "video_condition": "condition-mask channel (Video2World)",
+    },
+    foreign={
+        "crossattn_proj.": "Its text encoder is Cosmos-Reason1 (it has crossattn_proj); this project's models use T5"
+    },
+    block_prefix="blocks.",
+)

@@ -1,30 +1,23 @@
-"""Reads published weights: `.pt`, `.safetensors`, or a diffusers / Hugging Face folder.
+"""Reads published weights, of any family and in any of the forms they come in.
 
 Nothing is copied while reading: tensors are views of the memory-mapped file and are paged in when they are used.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.predict2 import ORIGINAL_PREFIX, Naming
+from cosmos_nemo.checkpoints.families import family_of_keys
+from cosmos_nemo.checkpoints.rows import Naming
+from cosmos_nemo.checkpoints.shards import MergedShards, check_set
+from cosmos_nemo.checkpoints.upstream_folder import shard_files, weights_in, whole_path
+from cosmos_nemo.checkpoints.weights_file import read_entries
 from cosmos_nemo.errors import UserError
-
-logger = logging.getLogger(__name__)
-
-EMA_PREFIX = "net_ema."
-"""Prefix of the averaged copy that post-training files may hold beside `net.`."""
 
 WRAPPERS = ("model", "module", "state_dict")
 """Keys under which files made by other tools nest the flat dictionary."""
@@ -36,50 +29,84 @@ IGNORED = (
 )
 """Buffers of the published files that hold no weights (counters, RoPE ranges, Transformer Engine state)."""
 
-_DAMAGED = (pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
-"""What a damaged torch file provokes besides RuntimeError."""
 
-WEIGHTS_NAMES = ("diffusion_pytorch_model", "model")
-"""Base names of the weights inside a diffusers / Hugging Face folder."""
-
-
-def read_published(path: str | Path, *, ema: bool = False) -> dict[str, Tensor]:
+def read_published(path: str | Path, *, ema: bool = False) -> Mapping[str, Tensor]:
     """Read published weights from a file or a folder.
 
     Args:
-        path: a `.pt`/`.pth` file, a `.safetensors` file, an index `*.safetensors.index.json`, or a folder holding
-            one of the last two (also its subfolder `transformer`).
-        ema: take the averaged weights (`net_ema.`) instead of the plain ones (`net.`).
+        path: a `.pt`/`.pth` file, a `.safetensors` file, an index `*.safetensors.index.json`, a folder holding
+            one of the last two (also its subfolder `transformer`), one of a set of tensor-parallel files (which means
+            the set) or the name of the file they were cut from, a published folder, or the folder of an upstream
+            post-training run (its newest iteration).
+        ema: take the averaged weights (such as `net_ema.`) instead of the plain ones.
 
     Returns:
-        tensors under published names without prefix and without the ignored buffers; views of the mapped file.
+        tensors under published names without prefix and without the ignored buffers; views of the mapped file, or, of
+        a tensor-parallel set, merged when they are taken out.
 
     Raises:
-        UserError: no such file, not readable to its end, not a state dict, or no averaged weights in it.
+        UserError: no such file, not readable to its end, not a state dict, no averaged weights in it, or an incomplete
+            or mixed set of tensor-parallel files.
     """
-    path = Path(path)
-    return select_network(_read(path), ema=ema, source=str(path))
+    path = weights_in(Path(path))
+    whole = whole_path(path)
+    parts = shard_files(whole)
+    # Upstream writes trainer state under the whole name, and the weights into the parts, when it trains at TP > 1.
+    entries = None if parts and (whole != path or not path.exists()) else read_entries(path)
+    if entries is None or (parts and not _holds_tensors(entries)):
+        return read_shards(whole, ema=ema)
+    return select_network(entries, ema=ema, source=str(path))
 
 
-def select_network(state: Mapping[str, Any], *, ema: bool = False, source: str = "the state dict") -> dict[str, Tensor]:
+def read_shards(whole: Path, *, size: int | None = None, ema: bool = False) -> MergedShards:
+    """The network that the tensor-parallel files beside `whole` make up.
+
+    Args:
+        whole: `X.pt`, of which the files `X_model_mp_{rank}.pt` are parts.
+        size: tensor-parallel size; None takes as many as there are.
+        ema: as in `read_published`.
+
+    Raises:
+        UserError: a file is missing or too many, or they do not belong together.
+    """
+    parts = {
+        file: select_network(read_entries(file), ema=ema, source=str(file))
+        for file in check_set(whole, shard_files(whole), size=size)
+    }
+    family = family_of_keys(next(iter(parts.values())))
+    return MergedShards(parts, family)
+
+
+def outline(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The same names with tensors of the right shape and dtype, whose values may be missing: costs nothing."""
+    return state.outline() if isinstance(state, MergedShards) else state
+
+
+def select_network(
+    state: Mapping[str, Any], *, ema: bool = False, source: str = "the state dict"
+) -> Mapping[str, Tensor]:
     """Take the network out of a published state dict.
 
-    Removes the wrappers `model`/`module`/`state_dict`, takes `net.` (or `net_ema.` with `ema`) and drops that
-    prefix, keeps keys with neither prefix as they are, and leaves out the buffers in `IGNORED` and nothing else.
-    Applying it twice changes nothing.
+    Removes the wrappers `model`/`module`/`state_dict`, takes the keys with the family's prefix such as `net.` (or, with
+    `ema`, `net_ema.`) and drops that prefix, keeps keys with neither prefix as they are, and leaves out the buffers in
+    `IGNORED` and nothing else. Applying it twice changes nothing.
 
     Raises:
         UserError: `ema` is asked for and there are no averaged weights, or a value is not a tensor.
     """
+    if isinstance(state, MergedShards):
+        return state
     state = _unwrap(state)
-    if ema and not any(key.startswith(EMA_PREFIX) for key in state):
-        raise UserError(
-            f"{source} holds no averaged (EMA) weights: no key begins with '{EMA_PREFIX}'; ask for the plain weights."
-        )
-    wanted, other = (EMA_PREFIX, ORIGINAL_PREFIX) if ema else (ORIGINAL_PREFIX, EMA_PREFIX)
+    family = family_of_keys(state)
+    if ema and not (family.ema_prefix and any(key.startswith(family.ema_prefix) for key in state)):
+        prefix = f": no key begins with '{family.ema_prefix}'" if family.ema_prefix else ""
+        raise UserError(f"{source} holds no averaged (EMA) weights{prefix}; ask for the plain weights.")
+    wanted, other = family.prefix, family.ema_prefix
+    if ema and other:
+        wanted, other = other, wanted
     network: dict[str, Tensor] = {}
     for key, value in state.items():
-        if key.startswith(other):
+        if other and key.startswith(other):
             continue
         name = key.removeprefix(wanted)
         if any(pattern.fullmatch(name) for pattern in IGNORED):
@@ -109,102 +136,6 @@ def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
         state = inner
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """All entries of a file or folder, by its kind."""
-    if not path.exists():
-        raise UserError(f"No checkpoint at {path}{_neighbours(path)}.")
-    if path.is_dir():
-        return _read_folder(path)
-    if path.name.endswith(".index.json"):
-        return _read_index(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        return _read_torch(path)
-    raise UserError(f"{path} is not a checkpoint by its name; give a .pt, .pth or .safetensors file, or a folder.")
-
-
-def _neighbours(path: Path) -> str:
-    """What lies beside a path that does not exist, for the error message."""
-    parent = path.parent
-    if not parent.is_dir():
-        return f" (there is no folder {parent} either)"
-    names = sorted(child.name for child in parent.iterdir() if not child.name.startswith("."))
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f" (in {parent}: {shown or 'nothing'})"
-
-
-def _read_folder(path: Path) -> Mapping[str, Any]:
-    """A diffusers / Hugging Face folder, or a pipeline folder with a `transformer` subfolder."""
-    for folder in (path, path / "transformer"):
-        for name in WEIGHTS_NAMES:
-            index, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
-            if index.is_file():
-                return _read_index(index)
-            if single.is_file():
-                return _read_safetensors(single)
-    found = sorted(child.name for child in path.iterdir())
-    shown = ", ".join(found[:12]) or "nothing"
-    raise UserError(
-        f"{path} holds no checkpoint: neither checkpoints/iter_* (training) nor "
-        f"{WEIGHTS_NAMES[0]}.safetensors (published); found: {shown}."
-    )
-
-
-def _read_index(index: Path) -> dict[str, Tensor]:
-    """All shards that a safetensors index names."""
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{index} is not a safetensors index ({error!r}); download it again.") from error
-    missing = sorted({name for name in weight_map.values() if not (index.parent / name).is_file()})
-    if missing:
-        raise UserError(f"{index} names files that are not there: {', '.join(missing)}; download them.")
-    state: dict[str, Tensor] = {}
-    for name in sorted(set(weight_map.values())):
-        state.update(_read_safetensors(index.parent / name))
-    absent = sorted(set(weight_map) - set(state))
-    if absent:
-        raise UserError(f"{index} lists tensors that no shard holds: {', '.join(absent[:8])} ({len(absent)} in all).")
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of one safetensors file, mapped."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_torch(path: Path) -> Mapping[str, Any]:
-    """A torch file, without running any code in it, mapped if it is in the zip format."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise _unreadable(path, error) from error
-        state = _read_legacy_torch(path)
-    except _DAMAGED as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict.")
-    return state
-
-
-def _read_legacy_torch(path: Path) -> Any:
-    """A file in torch's format from before 1.6, which cannot be mapped."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, *_DAMAGED) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    """The error for a damaged or foreign file."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(
-        f"{path} cannot be read ({path.stat().st_size} bytes; truncated or damaged?): {reason.split('. ')[0][:160]}; "
-        "copy or download it again."
-    )
+def _holds_tensors(entries: Mapping[str, Any]) -> bool:
+    """Whether a file holds weights, as against a trainer's state only."""
+    return any(isinstance(value, Tensor) for value in _unwrap(entries).values())

@@ -8,21 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from cosmos_nemo.checkpoints.families import family_of_keys
+from cosmos_nemo.checkpoints.published import outline
 from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.errors import UserError
 
-_BLOCK_NUMBER = re.compile(r"(?<=blocks\.)(\d+)(?=\.)")
-
-SIZE_FIELDS = {
-    "num_layers": "number of blocks",
-    "hidden_size": "hidden size",
-    "num_attention_heads": "number of heads",
-    "ffn_hidden_size": "MLP size",
-    "crossattn_emb_channels": "text width",
-    "adaln_lora_dim": "adaLN rank",
-    "video_condition": "condition-mask channel (Video2World)",
-}
-"""Config fields that tell one model size from another, and their names in messages."""
+_BLOCK_NUMBER = re.compile(r"(?<=blocks\.|layers\.)(\d+)(?=\.)")
 
 
 def check_published(
@@ -39,7 +30,7 @@ def check_published(
         UserError: first line: the difference in size if there is one, else how many keys are wrong; then every
             missing, unexpected and wrong-shape key, equal lines of different blocks folded into one.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in outline(state).items()}
     if shapes == dict(expected):
         return
     sizes = _size_differences(state, model_fields)
@@ -47,8 +38,9 @@ def check_published(
     if sizes:
         headline = f"The checkpoint is of another model: {'; '.join(sizes)}"
         remedy = "Choose the recipe of its size"
-    elif any(name.startswith("crossattn_proj.") for name in state):
-        remedy = "Its text encoder is Cosmos-Reason1 (it has crossattn_proj); this project's models use T5"
+    else:
+        foreign = family_of_keys(state).foreign
+        remedy = next((text for start, text in foreign.items() if any(name.startswith(start) for name in state)), "")
     check(found=shapes, expected=expected, headline=headline, remedy=remedy)
 
 
@@ -115,14 +107,14 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _size_differences(state: Mapping[str, Tensor], model_fields: Mapping[str, Any]) -> list[str]:
-    """Size fields that differ between the file and the model; empty if the file is not a Predict2 network at all."""
+    """Size fields that differ between the file and the model; empty if the file's size cannot be told."""
     try:
         found = infer_config(state)
     except UserError:
         return []
     return [
         f"{label} {_word(found[field])} in the file, {_word(model_fields[field])} in the recipe"
-        for field, label in SIZE_FIELDS.items()
+        for field, label in family_of_keys(state).size_fields.items()
         if field in model_fields and found[field] != model_fields[field]
     ]
 

@@ -33,13 +33,17 @@ class World:
 
 @contextmanager
 def model_parallel_world(
-    *, tensor_model_parallel_size: int | None = None, context_parallel_size: int = 1
+    *,
+    tensor_model_parallel_size: int | None = None,
+    context_parallel_size: int = 1,
+    pipeline_model_parallel_size: int = 1,
 ) -> Iterator[World]:
     """Set up torch.distributed and Megatron's groups, as far as they are not there, and tear down what was set up.
 
     Args:
-        tensor_model_parallel_size: None takes all processes that context parallelism leaves.
+        tensor_model_parallel_size: None takes all processes that the other two leave.
         context_parallel_size: ranks that share a sequence.
+        pipeline_model_parallel_size: ranks that share the layers.
 
     Yields:
         the world; NCCL and this process's GPU if there is CUDA, gloo and the CPU otherwise.
@@ -55,15 +59,20 @@ def model_parallel_world(
     try:
         if owns_model_parallel:
             size = torch.distributed.get_world_size()
-            tensor = tensor_model_parallel_size or max(1, size // context_parallel_size)
-            if size % (tensor * context_parallel_size):
+            others = context_parallel_size * pipeline_model_parallel_size
+            tensor = tensor_model_parallel_size or max(1, size // others)
+            if size % (tensor * others):
+                pipeline = f" x pipeline_model_parallel_size={pipeline_model_parallel_size}"
                 raise UserError(
                     f"{size} process(es) cannot hold tensor_model_parallel_size={tensor} x "
-                    f"context_parallel_size={context_parallel_size}; start a multiple of "
-                    f"{tensor * context_parallel_size} with torchrun --nproc-per-node."
+                    f"context_parallel_size={context_parallel_size}"
+                    f"{pipeline if pipeline_model_parallel_size > 1 else ''}; start a multiple of "
+                    f"{tensor * others} with torchrun --nproc-per-node."
                 )
             parallel_state.initialize_model_parallel(
-                tensor_model_parallel_size=tensor, context_parallel_size=context_parallel_size
+                tensor_model_parallel_size=tensor,
+                context_parallel_size=context_parallel_size,
+                pipeline_model_parallel_size=pipeline_model_parallel_size,
             )
             tensor_parallel.model_parallel_cuda_manual_seed(SEED)
         yield World(rank=torch.distributed.get_rank(), size=torch.distributed.get_world_size(), device=_device())

@@ -107,7 +107,7 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
     Raises:
         UserError: a setting that this project does not build.
     """
-    from cosmos_nemo.checkpoints.architecture import ARCHITECTURE_FIELDS
+    from cosmos_nemo.checkpoints.predict2 import PREDICT2
     from cosmos_nemo.models.dit.config import DiTConfig
 
     net_class = case.setting("net_class")
@@ -128,7 +128,7 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
         video_condition=VIDEO_CONDITION[net_class],
         tensor_model_parallel_size=tensor_model_parallel_size,
         # The other fields that describe a network have upstream's names.
-        **{key: case.config[key] for key in ARCHITECTURE_FIELDS if key in case.config},
+        **{key: case.config[key] for key in PREDICT2.fields if key in case.config},
     )
 
 

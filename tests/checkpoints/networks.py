@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.architecture import build_model
-from cosmos_nemo.checkpoints.predict2 import Naming, published_shapes
+from cosmos_nemo.checkpoints.families import family_of_fields
+from cosmos_nemo.checkpoints.rows import Naming
 
 TINY: dict[str, Any] = {
+    "family": "predict2",
     "num_layers": 2,
     "hidden_size": 96,
     "num_attention_heads": 4,
@@ -39,6 +41,33 @@ TINY_NAMED: dict[str, Any] = {
 }
 """The sizes of the recipe cosmos_v2w_tiny."""
 
+AR: dict[str, Any] = {
+    "family": "autoregressive",
+    "num_layers": 3,
+    "hidden_size": 40,
+    "num_attention_heads": 8,
+    "num_query_groups": 4,
+    "kv_channels": 6,
+    "ffn_hidden_size": 56,
+    "vocab_size": 160,
+    "input_vocab_size": 160,
+    "crossattn_emb_channels": 0,
+    "insert_cross_attn_every_k_layers": 1,
+}
+"""An autoregressive network whose dimensions all differ; heads are not hidden size over their number, as in the 12B."""
+
+AR_TEXT: dict[str, Any] = {
+    **AR,
+    "input_vocab_size": 168,
+    "crossattn_emb_channels": 20,
+    "num_prefix_tokens": 1,
+    "use_abs_pos_emb": True,
+}
+"""The same with text in every layer, as the 5B and 13B."""
+
+AR_TEXT_SPACED: dict[str, Any] = {**AR_TEXT, "insert_cross_attn_every_k_layers": 2}
+"""The same with text in every second layer."""
+
 BUFFERS: dict[str, Tensor] = {
     "net.accum_video_sample_counter": torch.tensor(3),
     "net.accum_image_sample_counter": torch.tensor(4),
@@ -56,14 +85,23 @@ BUFFERS: dict[str, Tensor] = {
 def random_published(fields: dict[str, Any], *, naming: Naming = Naming.ORIGINAL, seed: int = 0) -> dict[str, Tensor]:
     """Random weights under published names, with the prefix of the original files."""
     generator = torch.Generator().manual_seed(seed)
-    prefix = "net." if naming is Naming.ORIGINAL else ""
-    shapes = published_shapes(fields, naming)
+    family = family_of_fields(fields)
+    prefix = family.prefix if naming is Naming.ORIGINAL else ""
+    shapes = family.published_shapes(fields, naming)
     return {prefix + name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
 
 
 def model_of(fields: dict[str, Any]) -> torch.nn.Module:
     """An empty network in the current model-parallel world."""
     return build_model(fields, dtype=torch.float32)
+
+
+def name_the_size(monkeypatch: Any, fields: dict[str, Any]) -> None:
+    """For the length of a test, make a size one that the project has a name for: only such can be imported."""
+    from cosmos_nemo.models.autoregressive import config as sizes
+
+    named = {name: value for name, value in fields.items() if name != "family"}
+    monkeypatch.setitem(sizes.AUTOREGRESSIVE, "test", lambda: sizes.ARConfig(**named))
 
 
 def golden_weights(shared_dir: Path) -> list[tuple[Path, Path | None]]:

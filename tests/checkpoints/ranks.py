@@ -36,6 +36,33 @@ def round_trips(fields: dict[str, Any], state: dict[str, Tensor], run_dir: str) 
     return results
 
 
+def autoregressive_round_trips(
+    fields: dict[str, Any], state: dict[str, Tensor], odd: dict[str, Any], odd_state: dict[str, Tensor], folder: str
+) -> dict[str, bool]:
+    """Tensor parallel 4, then tensor parallel 2 with two pipeline stages, which reads what the first saved."""
+    results = {}
+    torch.distributed.init_process_group("gloo")
+    with model_parallel_world():
+        model = model_of(fields)
+        load_published_into(model, state)
+        results["tp4"] = equal(published_state_dict(model), state)
+        save_imported(model, Path(folder) / "tp4", run={"recipe": "test"})
+        padded = model_of(odd)
+        load_published_into(padded, odd_state)
+        results["vocabulary that does not divide"] = equal(published_state_dict(padded), odd_state)
+    with model_parallel_world(tensor_model_parallel_size=2, pipeline_model_parallel_size=2):
+        stage = model_of(fields)
+        load_published_into(stage, state)
+        held = published_state_dict(stage)
+        results["a stage has its part"] = 0 < len(held) < len(state)
+        results["tp2 pp2"] = equal(held, {name: tensor for name, tensor in state.items() if name in held})
+        other = model_of(fields)
+        load_training_checkpoint(other, Path(folder) / "tp4")
+        results["tp4 read at tp2 pp2"] = equal(published_state_dict(other), held)
+        save_imported(stage, Path(folder) / "tp2_pp2", run={"recipe": "test"})
+    return results
+
+
 def _refuses(model: torch.nn.Module, state: dict[str, Tensor]) -> bool:
     """Whether incomplete weights are refused with the full shape of the missing tensors in mind."""
     try:

@@ -8,8 +8,8 @@ from cosmos_nemo.checkpoints.convert import (
     published_state_dict,
 )
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
-from cosmos_nemo.checkpoints.predict2 import Naming
 from cosmos_nemo.checkpoints.published import read_published
+from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.errors import UserError
 from tests.checkpoints.networks import (
