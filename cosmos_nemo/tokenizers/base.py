@@ -42,6 +42,40 @@ class VideoTokenizer(Protocol):
         ...
 
 
+class DiscreteVideoTokenizer(Protocol):
+    """Pixels to tokens and back."""
+
+    vocab_size: int  # tokens are in [0, vocab_size)
+    temporal_compression: int  # pixel frames per token frame, after the first frame, which stands alone
+    spatial_compression: int  # pixels per token in height and width
+    path: Path  # where it was loaded from
+    files: tuple[Path, ...]  # the files that determine its results
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Token frames of a clip of `num_frames` pixel frames."""
+        ...
+
+    def encode(self, video_B_3_T_H_W: Tensor) -> Tensor:
+        """Encode a clip.
+
+        Args:
+            video_B_3_T_H_W: RGB in [-1, 1], float.
+
+        Returns: tokens_B_T_H_W, int32; the same for the same input.
+        """
+        ...
+
+    def decode(self, tokens_B_T_H_W: Tensor) -> Tensor:
+        """Decode tokens.
+
+        Args:
+            tokens_B_T_H_W: what `encode` returns; any integer type.
+
+        Returns: RGB in [-1, 1], shape [B, 3, T, H, W], float32.
+        """
+        ...
+
+
 def latent_frames(num_frames: int, temporal_compression: int) -> int:
     """Latent frames of a causal tokenizer: `1 + (num_frames - 1) / temporal_compression`.
 

@@ -1,0 +1,1 @@
+"""The Cosmos video tokenizers CV (continuous latents) and DV (discrete tokens): trainable networks and their files."""
