@@ -96,7 +96,7 @@ def generate(
     width: Annotated[int | None, typer.Option(help="Pixels; the training data's if left out.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames, 4k+1; the training data's if left out.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second; the training data's if left out.")] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a published file.")] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; by device if left out.")] = None,
     tensor_model_parallel_size: Annotated[
         int | None, typer.Option(help="Under torchrun: ranks that share the weights.")
@@ -156,7 +156,7 @@ def report(
     print(f"wrote {output}")
 
 
-_Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a published file.")]
+_Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")]
 _Dtype = Annotated[str | None, typer.Option(help="Cast to this, e.g. bfloat16; the source's if left out.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
 

@@ -56,21 +56,26 @@ def _indivisible(size: int, *, tensor: int, context: int) -> str:
 
 
 def model(task: fdl.Buildable) -> None:
-    """Construct the model's configuration (not the model) with the parallel sizes it will have.
+    """Construct the model's configuration (not its network) with the parallel sizes it will have.
 
     Raises:
-        UserError: the configuration refuses them, for example heads that do not divide.
+        UserError: the configuration refuses them, for example heads that do not divide, or the family does.
     """
+    from cosmos_nemo.lightning import preflight
+
     names = (
         "tensor_model_parallel_size",
         "pipeline_model_parallel_size",
         "context_parallel_size",
         "sequence_parallel",
     )
-    # The strategy copies these into the configuration before the model is built.
     sizes = {name: getattr(task.trainer.strategy, name) for name in names}
-    config = task.model.config
+    preflight.check_parallelism(fdl.build(task.model), sizes)
+    config = task.model.__arguments__.get("config")
+    if config is None:
+        return
     try:
+        # The strategy copies the sizes into the configuration before the network is built.
         fdl.get_callable(config)(**(config.__arguments__ | sizes))
     except UserError as error:
         raise UserError(f"model.config: {error}") from None
@@ -84,11 +89,17 @@ def schedule(task: fdl.Buildable) -> str:
     Returns: the learning rate at start, peak and end, for people.
 
     Raises:
-        UserError: it is 0, or the schedule does not fit trainer.max_steps.
+        UserError: it is 0, or the schedule does not fit the number of steps.
     """
     from cosmos_nemo.lightning import preflight
 
+    if _counts_epochs(task):
+        return "known when the data is opened: trainer.max_epochs counts passes over it"
     return preflight.check_schedule_of(fdl.build(task.optim), task.trainer)
+
+
+def _counts_epochs(task: fdl.Buildable) -> bool:
+    return (task.trainer.max_steps or -1) < 1 and (task.trainer.max_epochs or -1) >= 1
 
 
 def inputs(task: fdl.Buildable) -> None:
@@ -99,8 +110,9 @@ def inputs(task: fdl.Buildable) -> None:
     """
     from cosmos_nemo.lightning import preflight
 
-    preflight.check_data(task.model, task.data)
-    for key, value in (("model.dit_path", task.model.dit_path), ("resume.path", task.resume.path)):
+    model = fdl.build(task.model)
+    preflight.check_data(model, fdl.build(task.data))
+    for key, value in ((f"model.{model.weights_field}", model.weights_path), ("resume.path", task.resume.path)):
         if value and not pathlib.Path(value).exists():
             raise UserError(f"{key}={value}: no such file or folder")
 

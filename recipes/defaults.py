@@ -117,7 +117,7 @@ def optimizer(*, lr: float, weight_decay: float, f_max: float, f_min: float = 0.
 
 
 def data(*, micro_batch_size: int, global_batch_size: int, num_workers: int = 8, text_length: int = 512) -> run.Config:
-    """Energon shards; `data.path` is what the user fills in.
+    """Latents and text from Energon shards; `data.path` is what the user fills in.
 
     Args:
         micro_batch_size: samples per forward pass on one rank.
@@ -125,10 +125,10 @@ def data(*, micro_batch_size: int, global_batch_size: int, num_workers: int = 8,
         num_workers: reader processes per rank.
         text_length: tokens that text embeddings are padded to; 512 in the published models.
     """
-    from cosmos_nemo.lightning.data import EnergonDataModule
+    from cosmos_nemo.lightning.diffusion import DiffusionDataModule
 
     return run.Config(
-        EnergonDataModule,
+        DiffusionDataModule,
         path="",
         micro_batch_size=micro_batch_size,
         global_batch_size=global_batch_size,

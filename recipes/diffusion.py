@@ -19,7 +19,7 @@ def cosmos_v2w_2b() -> run.Partial:
     from cosmos_nemo.models.dit.config import Predict2Video2World2BConfig
 
     return defaults.task(
-        model=_model(run.Config(Predict2Video2World2BConfig, **_FULL_RECOMPUTE), _video(state_t=24)),
+        model=_model(run.Config(Predict2Video2World2BConfig, **_FULL_RECOMPUTE), _video(state_t=24), ema_rate=0.1),
         data=defaults.data(micro_batch_size=1, global_batch_size=4),
         trainer=defaults.trainer(context_parallel_size=2),
         optim=defaults.optimizer(lr=2**-14.5, weight_decay=0.1, f_max=0.6),
@@ -30,14 +30,15 @@ def cosmos_v2w_2b() -> run.Partial:
 def cosmos_v2w_14b() -> run.Partial:
     """Video2World 14B on 8 GPUs of 80 GB.
 
-    A rank holds an eighth of the network: 3.6 GB of weights and 28 GB of gradients, master weights and moments.
+    A rank holds an eighth of the network: 3.6 GB of weights, 28 GB of gradients, master weights and moments, and 7 GB
+    of averaged weights.
     Recomputing every layer keeps one activation per layer, 36 x 108 MB, sharded by sequence parallelism.
     The global batch is that of the published example (32 GPUs, context parallel 8), by accumulation.
     """
     from cosmos_nemo.models.dit.config import Predict2Video2World14BConfig
 
     return defaults.task(
-        model=_model(run.Config(Predict2Video2World14BConfig, **_FULL_RECOMPUTE), _video(state_t=24)),
+        model=_model(run.Config(Predict2Video2World14BConfig, **_FULL_RECOMPUTE), _video(state_t=24), ema_rate=0.1),
         data=defaults.data(micro_batch_size=1, global_batch_size=4),
         trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
         optim=defaults.optimizer(lr=2**-14.5, weight_decay=0.2, f_max=0.25),
@@ -50,7 +51,7 @@ def cosmos_t2i_2b() -> run.Partial:
     from cosmos_nemo.models.dit.config import Predict2Text2Image2BConfig
 
     return defaults.task(
-        model=_model(run.Config(Predict2Text2Image2BConfig), _image()),
+        model=_model(run.Config(Predict2Text2Image2BConfig), _image(), ema_rate=0.1),
         data=defaults.data(micro_batch_size=1, global_batch_size=8),
         trainer=defaults.trainer(),
         optim=defaults.optimizer(lr=2**-15, weight_decay=0.1, f_max=0.17),
@@ -63,7 +64,7 @@ def cosmos_t2i_14b() -> run.Partial:
     from cosmos_nemo.models.dit.config import Predict2Text2Image14BConfig
 
     return defaults.task(
-        model=_model(run.Config(Predict2Text2Image14BConfig, **_FULL_RECOMPUTE), _image()),
+        model=_model(run.Config(Predict2Text2Image14BConfig, **_FULL_RECOMPUTE), _image(), ema_rate=0.1),
         data=defaults.data(micro_batch_size=8, global_batch_size=8),
         trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
         optim=defaults.optimizer(lr=2**-14.5, weight_decay=0.2, f_max=0.4),
@@ -98,10 +99,10 @@ def cosmos_t2i_tiny() -> run.Partial:
     )
 
 
-def _model(config: run.Config, objective: run.Config) -> run.Config:
-    from cosmos_nemo.lightning.module import DiTModule
+def _model(config: run.Config, objective: run.Config, ema_rate: float | None = None) -> run.Config:
+    from cosmos_nemo.lightning.diffusion import DiTModule
 
-    return run.Config(DiTModule, config=config, objective=objective, dit_path=None, seed=0)
+    return run.Config(DiTModule, config=config, objective=objective, dit_path=None, seed=0, ema_rate=ema_rate)
 
 
 def _video(**fields: Any) -> run.Config:

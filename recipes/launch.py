@@ -122,7 +122,10 @@ def resolve(
 
     if yaml_file:
         fields.load_yaml(task, yaml_file)
-    return task, {fields.apply(task, assignment) for assignment in overrides}
+    given = {fields.apply(task, assignment) for assignment in overrides}
+    if "trainer.max_epochs" in given and "trainer.max_steps" not in given:
+        task.trainer.max_steps = -1  # the number of steps was the recipe's idea, that of passes is the user's
+    return task, given
 
 
 def _quietly(build: Callable[[], T]) -> T:
@@ -213,7 +216,7 @@ def _dry_run(name: str, task: fdl.Buildable, world: World, learning_rate: str, r
     batch = f"{task.data.global_batch_size} = micro batch {task.data.micro_batch_size}"
     print(f"recipe       {name}")
     print(f"runs         {runs}")
-    print(f"processes    {world.size} = tensor {world.tensor} x context {world.context} x data {world.data}")
+    print(f"processes    {world.words()}")
     print(f"global batch {batch} x data {world.data} x accumulation {world.accumulation}")
     print(f"lr           {learning_rate}\n\n{fields.dump_yaml(task)}", end="")
     for check in (checks.inputs, checks.devices):

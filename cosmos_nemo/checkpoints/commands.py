@@ -86,7 +86,7 @@ def export_checkpoint(
         target: `.pt` or `.safetensors` file; for diffusers names a folder.
         format: `original` or `diffusers`.
         dtype: cast to this; None keeps the checkpoint's.
-        ema: of a published source, take the averaged weights.
+        ema: take the averaged weights.
         tensor_parallel: also write upstream's `_model_mp_{rank}.pt` files, this many; None: no.
         overwrite: replace an existing target.
 
@@ -104,9 +104,10 @@ def export_checkpoint(
         if is_training_checkpoint(source):
             info = find_checkpoint(source)
             architecture = run_architecture(info)
-            model = build_model(architecture, dtype=_stored_dtype(info))
-            load_training_checkpoint(model, info)
-            origin, step = f"{info.path} (step {info.step})", info.step
+            # Averages are fp32 whatever the weights are, so they are rounded once, at most.
+            model = build_model(architecture, dtype=(ema and cast) or _stored_dtype(info))
+            load_training_checkpoint(model, info, ema=ema)
+            origin, step = f"{info.path} (step {info.step}{', averaged weights' * ema})", info.step
         else:
             state = read_published(source, ema=ema)
             architecture = published_architecture(state)

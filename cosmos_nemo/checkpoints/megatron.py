@@ -5,6 +5,7 @@ Training writes the network under the key prefix `module.`, beside the optimizer
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.architecture import architecture_of
@@ -36,13 +38,19 @@ logger = logging.getLogger(__name__)
 MODEL_PREFIX = "module."
 """What NeMo puts before the network's keys."""
 
+EMA_PREFIX = "ema."
+"""What training puts, instead, before the keys of the moving averages of weights, which are fp32."""
 
-def load_training_checkpoint(model: MegatronModule, checkpoint: str | Path | CheckpointInfo) -> CheckpointInfo:
+
+def load_training_checkpoint(
+    model: MegatronModule, checkpoint: str | Path | CheckpointInfo, *, ema: bool = False
+) -> CheckpointInfo:
     """Load the network's weights of a training checkpoint, each rank reading its own shard.
 
     Args:
         model: a network in the current model-parallel world, whose size need not be the training run's.
         checkpoint: a run folder, its `checkpoints`, an `iter_*` folder, or what `find_checkpoint` returned.
+        ema: take the averages of the weights that were trained.
 
     Returns:
         the checkpoint that was loaded.
@@ -55,6 +63,11 @@ def load_training_checkpoint(model: MegatronModule, checkpoint: str | Path | Che
 
     sharded = model.sharded_state_dict(prefix=MODEL_PREFIX)
     check_keys(info, _whole_shapes(sharded))
+    if ema:
+        averaged = stored_shapes(info, prefix=EMA_PREFIX)
+        for key, entry in sharded.items():
+            if EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX) in averaged:
+                sharded[key] = sharded_average(entry, torch.empty_like(entry.data, dtype=torch.float32))
     state = dist_checkpointing.load(dict(sharded), str(info.weights), common_strategy=_no_common())
     with torch.no_grad():
         model.load_state_dict({key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}, strict=True)
@@ -62,11 +75,30 @@ def load_training_checkpoint(model: MegatronModule, checkpoint: str | Path | Che
     return info
 
 
-def stored_shapes(info: CheckpointInfo) -> dict[str, tuple[int, ...]]:
-    """Full shapes of the network's tensors in a checkpoint, by key (with the prefix `module.`).
+def sharded_average(entry: Any, tensor: Tensor) -> Any:
+    """The checkpoint entry of a parameter's average, made from the parameter's own.
+
+    Args:
+        entry: a Megatron `ShardedTensor`, or the factory of several.
+        tensor: this rank's shard of the average, fp32.
+    """
+    average = copy.copy(entry)
+    average.key = EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX)
+    average.data = tensor
+    if hasattr(average, "dtype"):
+        average.dtype = torch.float32
+    return average
+
+
+def stored_shapes(info: CheckpointInfo, *, prefix: str = MODEL_PREFIX) -> dict[str, tuple[int, ...]]:
+    """Full shapes of the network's tensors in a checkpoint, by key (with the prefix).
+
+    Args:
+        info: the checkpoint.
+        prefix: `MODEL_PREFIX`, or `EMA_PREFIX` for the averages.
 
     Raises:
-        UserError: the metadata cannot be read, or there is no network in the checkpoint.
+        UserError: the metadata cannot be read, or there is no such tensor in the checkpoint.
     """
     from megatron.core import dist_checkpointing
 
@@ -74,7 +106,11 @@ def stored_shapes(info: CheckpointInfo) -> dict[str, tuple[int, ...]]:
         metadata = dist_checkpointing.load_tensors_metadata(str(info.weights))
     except Exception as error:  # Megatron and torch raise a dozen classes for a damaged .metadata
         raise UserError(f"{info.weights} is not a readable Megatron checkpoint: {error}") from error
-    shapes = {key: tuple(t.global_shape) for key, t in metadata.items() if key.startswith(MODEL_PREFIX)}
+    shapes = {key: tuple(t.global_shape) for key, t in metadata.items() if key.startswith(prefix)}
+    if not shapes and prefix == EMA_PREFIX:
+        raise UserError(
+            f"{info.path} holds no averaged weights; leave --ema away, or train with model.ema_decay or model.ema_rate."
+        )
     if not shapes:
         raise UserError(f"{info.weights} holds no tensor under '{MODEL_PREFIX}'; it is not a training checkpoint.")
     return shapes

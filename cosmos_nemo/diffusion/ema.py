@@ -1,11 +1,12 @@
-"""Power-function exponential moving average of weights.
+"""Moving averages of weights: with a constant beta, or Predict2's power function.
 
 Source: Karras et al. 2023, arXiv:2312.02696, section 3.1 and appendix C.2; nvidia-cosmos/cosmos-predict2,
 imaginaire/utils/ema.py.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -56,13 +57,17 @@ def power_ema_beta(iteration: int, *, rate: float, iteration_shift: int = 0) -> 
     return float((1 - 1 / (n + 1)) ** (power_ema_exponent(rate) + 1))
 
 
-class PowerEMA:
-    """A float32 power-function average of named tensors, e.g. of one rank's shards of a model's parameters."""
+class WeightAverage:
+    """A float32 moving average of named tensors, e.g. of one rank's shards of a model's parameters."""
 
-    def __init__(self, weights: Mapping[str, Tensor], *, rate: float = 0.1, iteration_shift: int = 0) -> None:
-        """Start from a float32 copy of `weights`."""
-        self.rate = rate
-        self.iteration_shift = iteration_shift
+    def __init__(self, weights: Mapping[str, Tensor], beta: Callable[[int], float]) -> None:
+        """Start from a float32 copy of `weights`.
+
+        Args:
+            weights: the tensors by name.
+            beta: how much of the old average survives the update of a 0-based step.
+        """
+        self.beta = beta
         self.averages = {name: weight.detach().float().clone() for name, weight in weights.items()}
 
     @torch.no_grad()
@@ -71,8 +76,16 @@ class PowerEMA:
 
         Args:
             weights: current weights under the names given at the start.
-            iteration: the 0-based step just made; see `power_ema_beta`.
+            iteration: the 0-based step just made.
         """
-        beta = power_ema_beta(iteration, rate=self.rate, iteration_shift=self.iteration_shift)
+        beta = self.beta(iteration)
         for name, average in self.averages.items():
             average.lerp_(weights[name].to(average), 1 - beta)
+
+
+class PowerEMA(WeightAverage):
+    """The average whose beta is `power_ema_beta`."""
+
+    def __init__(self, weights: Mapping[str, Tensor], *, rate: float = 0.1, iteration_shift: int = 0) -> None:
+        """Start from a float32 copy of `weights`."""
+        super().__init__(weights, functools.partial(power_ema_beta, rate=rate, iteration_shift=iteration_shift))

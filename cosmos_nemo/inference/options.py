@@ -68,7 +68,7 @@ class GenerateOptions:
     fps: float | None = None
     """Frames per second of the written video."""
     ema: bool = False
-    """Of a published file, take the averaged weights."""
+    """Take the averaged weights."""
     dtype: str | None = None
     """Compute dtype, `float32` or `bfloat16`; None: bfloat16 on a GPU, float32 on a CPU."""
     tensor_model_parallel_size: int | None = None

@@ -50,12 +50,14 @@ class Source:
             the checkpoint says.
         training: the training checkpoint, or None for published weights.
         state: published weights, or None for a training checkpoint.
+        ema: of a training checkpoint, take the averaged weights.
     """
 
     architecture: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     training: CheckpointInfo | None = None
     state: Mapping[str, Tensor] | None = None
+    ema: bool = False
 
     def load(self, *, dtype: torch.dtype, device: torch.device) -> DiT:
         """Build the network in the current model-parallel world and load its weights.
@@ -65,7 +67,7 @@ class Source:
         """
         model = build_model(self.architecture, dtype=dtype, device=device)
         if self.training is not None:
-            load_training_checkpoint(model, self.training)
+            load_training_checkpoint(model, self.training, ema=self.ema)
         else:
             load_published_into(model, self.state or {})
         return model
@@ -76,7 +78,7 @@ def open_source(path: Path, *, ema: bool = False) -> Source:
 
     Args:
         path: a training checkpoint at any level of its folders, or published weights.
-        ema: of published weights, take the averaged ones.
+        ema: take the averaged weights.
 
     Raises:
         UserError: nothing there (what is there is listed), or damaged.
@@ -84,7 +86,7 @@ def open_source(path: Path, *, ema: bool = False) -> Source:
     if is_training_checkpoint(path):
         info = find_checkpoint(path)
         architecture = run_architecture(info)
-        return Source(architecture=architecture, defaults=_run_defaults(info.run), training=info)
+        return Source(architecture=architecture, defaults=_run_defaults(info.run), training=info, ema=ema)
     state = read_published(path, ema=ema)
     architecture = published_architecture(state)
     return Source(architecture=architecture, defaults=_published_defaults(path, task_of(architecture)), state=state)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from megatron.core import parallel_state
 from nemo.lightning.megatron_parallel import MegatronStep
 from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.lightning.module import data_parallel_world
+from cosmos_nemo.lightning.family import Dataset
 from cosmos_nemo.lightning.reader_state import from_plain, to_plain
 from cosmos_nemo.lightning.stream import FromTheStart, TimedStream, state_for_rank
+
+if TYPE_CHECKING:
+    from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
+    from cosmos_nemo.data.schema import Manifest
 
 
 class MicroBatches(MegatronDataSampler):
@@ -33,8 +39,8 @@ class MicroBatches(MegatronDataSampler):
         return dataclasses.replace(step, num_microbatches=1) if step.forward_only else step
 
 
-class EnergonDataModule(pl.LightningDataModule):
-    """Reads the shards that `python -m data_prep shards` wrote.
+class EnergonDataModule(pl.LightningDataModule, abc.ABC):
+    """Reads Energon shards. A family derives its own, which knows the task encoder that makes its batches.
 
     Args:
         path: folder of the shards.
@@ -42,8 +48,7 @@ class EnergonDataModule(pl.LightningDataModule):
         micro_batch_size: samples per forward pass on one rank.
         global_batch_size: samples per optimizer step over all ranks; the rest is made up by accumulation.
         num_workers: reader processes per rank; 0 reads in the training process.
-        shuffle_buffer_size: see `cosmos_nemo.data.energon.train_loader`; None shuffles all samples exactly.
-        text_length: tokens every text embedding is padded to.
+        shuffle_buffer_size: see `cosmos_nemo.data.loader.train_loader`; None shuffles all samples exactly.
         seed: of the shuffle.
     """
 
@@ -55,7 +60,6 @@ class EnergonDataModule(pl.LightningDataModule):
         global_batch_size: int = 1,
         num_workers: int = 2,
         shuffle_buffer_size: int | None = None,
-        text_length: int = 512,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -65,7 +69,6 @@ class EnergonDataModule(pl.LightningDataModule):
         self.global_batch_size = global_batch_size
         self.num_workers = num_workers
         self.shuffle_buffer_size = shuffle_buffer_size
-        self.text_length = text_length
         self.seed = seed
         self.data_sampler = MicroBatches(
             seq_len=1, micro_batch_size=micro_batch_size, global_batch_size=global_batch_size, output_log=False
@@ -75,11 +78,52 @@ class EnergonDataModule(pl.LightningDataModule):
         self._restored: dict[str, Any] | None = None
         self._resumed_at = (0, 0)  # optimizer step and consumed samples where this process took over
 
+    @abc.abstractmethod
+    def make_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> SampleTaskEncoder[Any, Any]:
+        """The task encoder that makes the family's batches; see `cosmos_nemo.data.loader`.
+
+        Args:
+            manifest: of the data set; None for one without.
+            skipped: counts the samples that cannot be read.
+        """
+
+    def open(self) -> list[Dataset]:
+        """Look at the folders, of training first.
+
+        Raises:
+            UserError: missing, incomplete, truncated, or without train samples.
+        """
+        if not self.path:
+            raise UserError("data.path is not set; give the folder that `python -m data_prep shards` wrote.")
+        found = []
+        for field, path in (("data.path", self.path), ("data.val_path", self.val_path)):
+            if not path:
+                continue
+            if not Path(path).is_dir():
+                raise UserError(f"{field}={path} is not a folder; make it with `python -m data_prep shards`.")
+            found.append(self.open_dataset(field, path))
+        if not found[0].num_train:
+            raise UserError(f"data.path={self.path} has no train samples; prepare it with more videos.")
+        return found
+
+    def open_dataset(self, field: str, path: str) -> Dataset:
+        """Look at one folder with a manifest.
+
+        Raises:
+            UserError: incomplete or truncated.
+        """
+        from cosmos_nemo.data.loader import open_dataset
+
+        manifest = open_dataset(path)
+        assert manifest is not None, "a folder has one"
+        train, val = manifest.num_samples("train"), manifest.num_samples("val")
+        return Dataset(field=field, path=path, manifest=manifest, num_train=train, num_val=val)
+
     def train_dataloader(self) -> TimedStream:
         """The endless stream of this rank, continued from a checkpoint if one was loaded."""
         if self.stream is not None:
             return self.stream
-        from cosmos_nemo.data.energon import SkippedSamples, train_loader
+        from cosmos_nemo.data.loader import SkippedSamples, train_loader
 
         if self.trainer is not None and self.trainer.ckpt_path and self._restored is None:
             raise UserError(f"{self.trainer.ckpt_path} holds no data position; the run cannot be continued exactly.")
@@ -87,6 +131,7 @@ class EnergonDataModule(pl.LightningDataModule):
         self.skipped = SkippedSamples()
         loader = train_loader(
             self.path,
+            self.make_encoder,
             dp_rank=rank,
             dp_size=size,
             dp_group=group,
@@ -94,7 +139,6 @@ class EnergonDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             shuffle_buffer_size=self.shuffle_buffer_size,
             seed=self.seed,
-            text_length=self.text_length,
             skipped=self.skipped,
         )
         if self._restored is not None:
@@ -104,18 +148,18 @@ class EnergonDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         """The validation samples of this rank in fixed order; an empty list if there are none."""
-        from cosmos_nemo.data.energon import val_loader
+        from cosmos_nemo.data.loader import val_loader
 
         rank, size, group = data_parallel_world()
         make = functools.partial(
             val_loader,
             self.val_path or self.path,
+            self.make_encoder,
             dp_rank=rank,
             dp_size=size,
             dp_group=group,
             micro_batch_size=self.micro_batch_size,
             num_workers=0,
-            text_length=self.text_length,
         )
         return [] if make() is None else FromTheStart(make)
 
@@ -153,7 +197,7 @@ class EnergonDataModule(pl.LightningDataModule):
         if state_dict["dataset"] != self._identity():
             raise UserError(
                 f"data.path={self.path} is not the data set the checkpoint was made on; to train on other data start a "
-                "new run (another log.name) with model.dit_path=RUN_FOLDER."
+                f"new run (another log.name) with model.{self.trainer.lightning_module.weights_field}=RUN_FOLDER."
             )
         self._restored = state_dict
         self._resumed_at = (state_dict["step"], state_dict["consumed_samples"])
@@ -178,3 +222,12 @@ class EnergonDataModule(pl.LightningDataModule):
             return ""
         shards = json.loads(manifest.read_text())["shards"]
         return hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
+
+
+def data_parallel_world() -> tuple[int, int, Any]:
+    """Rank, size and group among the processes that read different samples."""
+    return (
+        parallel_state.get_data_parallel_rank(),
+        parallel_state.get_data_parallel_world_size(),
+        parallel_state.get_data_parallel_group(),
+    )

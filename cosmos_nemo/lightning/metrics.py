@@ -68,11 +68,13 @@ class StepMetrics(pl.Callback):
     Args:
         work: what a step has to do.
         sinks: called with each row on rank 0.
+        run_dir: where a family may write what it makes in validation.
     """
 
-    def __init__(self, work: Work, sinks: Sequence[Sink]) -> None:
+    def __init__(self, work: Work, sinks: Sequence[Sink], run_dir: Path) -> None:
         self.work = work
         self.sinks = sinks
+        self.run_dir = run_dir
         self._started = 0.0
         self._lr = 0.0
 
@@ -87,13 +89,15 @@ class StepMetrics(pl.Callback):
         Raises:
             UserError: the gradient is not finite.
         """
-        loss = float(outputs["loss"])
+        terms = from_last_stage(outputs)
+        loss = terms.pop("loss")
         seconds = time.perf_counter() - self._started
         shared = gather_ranks(trainer)
         grad_norm = trainer.callback_metrics.get("grad_norm")
         row = {
             "step": trainer.global_step,
             "loss": loss,
+            **terms,
             "lr": self._lr,
             "grad_norm": None if grad_norm is None else float(grad_norm),
             "seconds_per_step": seconds,
@@ -110,17 +114,20 @@ class StepMetrics(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the losses of the last validation."""
-        self._val_losses: list[torch.Tensor] = []
+        self._val_losses: list[dict[str, float]] = []
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: torch.Tensor, *args: Any) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Notes the loss of one batch, which is already the mean over ranks."""
-        self._val_losses.append(outputs)
+        self._val_losses.append(from_last_stage(outputs if isinstance(outputs, Mapping) else {"loss": outputs}))
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes a row with the mean validation loss."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Makes a row with the mean validation loss, and what the family adds to it."""
         if self._val_losses:
-            loss = float(torch.stack(self._val_losses).mean())
-            self._emit(trainer, {"step": trainer.global_step, "val_loss": loss})
+            names = self._val_losses[0]
+            count = len(self._val_losses)
+            means = {f"val_{name}": sum(terms[name] for terms in self._val_losses) / count for name in names}
+            extra = pl_module.finish_validation(self.run_dir, trainer.global_step)
+            self._emit(trainer, {"step": trainer.global_step, **means, **extra})
 
     def _emit(self, trainer: pl.Trainer, row: Row) -> None:
         if trainer.is_global_zero:
@@ -128,11 +135,28 @@ class StepMetrics(pl.Callback):
                 sink(row)
 
 
+def from_last_stage(outputs: Mapping[str, Any]) -> dict[str, float]:
+    """The loss and its terms as numbers. Pipeline stages but the last one get them from it."""
+    terms = {name: float(value) for name, value in outputs.items()}
+    if parallel_state.get_pipeline_model_parallel_world_size() == 1:
+        return terms
+    package = [terms]
+    last = parallel_state.get_pipeline_model_parallel_last_rank()
+    group = parallel_state.get_pipeline_model_parallel_group()
+    torch.distributed.broadcast_object_list(package, src=last, group=group)
+    return package[0]
+
+
 def gather_ranks(trainer: pl.Trainer) -> Row:
     """Numbers that every rank has its own value of: the longest data wait, all skipped samples, the largest memory."""
     data = trainer.datamodule
     # Ranks that share their data would count the same skipped sample again.
-    first = parallel_state.get_tensor_model_parallel_rank() == 0 and parallel_state.get_context_parallel_rank() == 0
+    ranks = (
+        parallel_state.get_tensor_model_parallel_rank(),
+        parallel_state.get_context_parallel_rank(),
+        parallel_state.get_pipeline_model_parallel_rank(),
+    )
+    first = not any(ranks)
     mine = [data.stream.take_wait_seconds(), float(data.skipped.count if first else 0), peak_memory_gib()]
     rows = [mine]
     if torch.distributed.get_world_size() > 1:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cosmos_nemo.checkpoints.architecture import architecture_of
-from cosmos_nemo.data.schema import Manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.optim import check_schedule
-from cosmos_nemo.lightning.run_folder import RUN_FORMAT, RunLog, differences
+from cosmos_nemo.lightning.run_folder import RUN_FORMAT, RunLog
 from cosmos_nemo.lightning.throughput import Work
+
+if TYPE_CHECKING:
+    from cosmos_nemo.lightning.data import EnergonDataModule
+    from cosmos_nemo.lightning.family import Dataset, FamilyModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class World:
     Attributes:
         size: processes in all.
         tensor: ranks that share every layer.
+        pipeline: ranks that have different layers.
         context: ranks that share the tokens of a sample.
         data: ranks with different samples.
         accumulation: micro batches per optimizer step.
@@ -33,6 +37,12 @@ class World:
     context: int
     data: int
     accumulation: int
+    pipeline: int = 1
+
+    def words(self) -> str:
+        """The division in words; pipeline stages only if there are several."""
+        pipeline = f" x pipeline {self.pipeline}" if self.pipeline > 1 else ""
+        return f"{self.size} = tensor {self.tensor}{pipeline} x context {self.context} x data {self.data}"
 
 
 def divide_world(trainer: Any, data: Any) -> World:
@@ -59,138 +69,130 @@ def divide_world(trainer: Any, data: Any) -> World:
             f"{data.micro_batch_size} x {ranks} data-parallel ranks; use "
             f"{f'{lower} or ' if lower else ''}{lower + step}."
         )
-    return World(size=size, tensor=tensor, context=context, data=ranks, accumulation=data.global_batch_size // step)
+    return World(
+        size=size,
+        tensor=tensor,
+        pipeline=pipeline,
+        context=context,
+        data=ranks,
+        accumulation=data.global_batch_size // step,
+    )
 
 
-def check_data(model: Any, data: Any) -> Manifest:
+def check_parallelism(model: FamilyModule, sizes: Mapping[str, Any]) -> None:
+    """Refuses kinds of model parallelism that the family does not support.
+
+    Args:
+        model: what is trained.
+        sizes: `tensor_model_parallel_size`, `pipeline_model_parallel_size`, `context_parallel_size`,
+            `sequence_parallel`.
+
+    Raises:
+        UserError: names the setting.
+    """
+    for kind, name, off in (
+        ("tensor", "tensor_model_parallel_size", 1),
+        ("pipeline", "pipeline_model_parallel_size", 1),
+        ("context", "context_parallel_size", 1),
+        ("sequence", "sequence_parallel", False),
+    ):
+        if sizes[name] != off and kind not in model.parallelism:
+            supported = ", ".join(["data", *sorted(model.parallelism)])
+            raise UserError(
+                f"trainer.strategy.{name}={sizes[name]}: {model.family} training has no {kind} parallelism (it has "
+                f"{supported}); set it to {off}."
+            )
+
+
+def check_data(model: FamilyModule, data: EnergonDataModule) -> list[Dataset]:
     """Opens the data sets and compares them with the network.
 
     Returns:
-        the manifest of the training data.
+        the data set of training, and that of validation if it is another one.
 
     Raises:
         UserError: missing, incomplete, truncated, or made for another network.
     """
-    from cosmos_nemo.data.energon import open_dataset
-
-    if not data.path:
-        raise UserError("data.path is not set; give the folder that `python -m data_prep shards` wrote.")
-    manifests = []
-    for field, path in (("data.path", data.path), ("data.val_path", data.val_path)):
-        if not path:
-            continue
-        if not Path(path).is_dir():
-            raise UserError(f"{field}={path} is not a folder; make it with `python -m data_prep shards`.")
-        manifest = open_dataset(path)
-        _check_fit(model.config, manifest, field)
-        manifests.append(manifest)
-    if not manifests[0].num_samples("train"):
-        raise UserError(f"data.path={data.path} has no train samples; prepare it with more videos.")
-    if manifests[0].latent_shape != manifests[-1].latent_shape:
+    datasets = data.open()
+    for dataset in datasets:
+        model.check_data(dataset, data)
+    train, val = datasets[0].manifest, datasets[-1].manifest
+    if train is not None and val is not None and train.latent_shape != val.latent_shape:
         raise UserError(f"data.val_path={data.val_path} has other latent sizes than data.path; prepare them alike.")
-    return manifests[0]
+    return datasets
 
 
-def _check_fit(config: Any, manifest: Manifest, field: str) -> None:
-    if manifest.latent_shape is None:
-        raise UserError(
-            f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on latents: "
-            "prepare the shards with `python -m data_prep shards --for v2w` or `--for t2i`."
-        )
-    channels, frames, height, width = manifest.latent_shape
-    if manifest.text_width != config.crossattn_emb_channels:
-        raise UserError(
-            f"{field} has text embeddings of width {manifest.text_width}, the model takes model.config."
-            f"crossattn_emb_channels={config.crossattn_emb_channels}; prepare the shards with the model's text encoder."
-        )
-    if channels != config.in_channels:
-        raise UserError(f"{field} has {channels} latent channels, the model takes {config.in_channels}.")
-    if height % config.patch_spatial or width % config.patch_spatial:
-        raise UserError(
-            f"{field} has latents of {height}x{width}; both must be multiples of {config.patch_spatial}: prepare the "
-            f"shards with a --height and --width that are multiples of {8 * config.patch_spatial}."
-        )
-    if not config.video_condition and frames > 1:
-        raise UserError(
-            f"{field} has clips of {frames} latent frames, but this is a text2image model; prepare the shards with "
-            "--num-frames 1, or choose a v2w recipe."
-        )
-    for name, value, limit in (
-        ("frames", frames, config.max_frames),
-        ("height", height, config.max_img_h),
-        ("width", width, config.max_img_w),
-    ):
-        if value > limit:
-            raise UserError(f"{field} has latent {name} {value}; the model's positions end at {limit}.")
+def settle_steps(trainer: Any, dataset: Dataset, data: EnergonDataModule) -> str:
+    """Makes `trainer.max_steps` the length of the run, of two limits the shorter one, and returns it in words.
 
-
-def check_initial_weights(model: Any, architecture: Mapping[str, Any]) -> None:
-    """Compares `model.dit_path` with the network, reading no more than shapes.
+    `trainer.max_epochs` counts passes over the train split. Lightning itself counts them by the ends of a loader, but
+    ours goes on from one pass to the next in the middle of a batch.
 
     Raises:
-        UserError: nothing there, damaged, or of another model.
+        UserError: neither is set, or `max_epochs` makes no sense.
     """
-    from cosmos_nemo.checkpoints import convert, layout, published
+    steps = trainer.max_steps or -1
+    epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
+    if steps < 1 and epochs < 1:
+        raise UserError(f"trainer.max_steps={steps}; give the number of optimizer steps, or trainer.max_epochs.")
+    words = ""
+    if epochs >= 1:
+        wanted = math.ceil(epochs * dataset.num_train / data.global_batch_size)
+        words = f", the {epochs} passes of trainer.max_epochs"
+        if 1 <= steps < wanted:
+            words = f", which end before the {epochs} passes of trainer.max_epochs ({wanted} steps)"
+        else:
+            steps = wanted
+    trainer.fit_loop.epoch_loop.max_steps = steps
+    trainer.fit_loop.max_epochs = -1
+    passes = steps * data.global_batch_size / dataset.num_train
+    return f"{steps}, {passes:.3g} passes over the data{words}"
 
-    path = model.dit_path
-    if not Path(path).exists():
-        raise UserError(f"model.dit_path={path} does not exist; give a published checkpoint or a run folder.")
-    if layout.is_training_checkpoint(path):
-        saved = layout.find_checkpoint(path).run.get("model", {})
-    else:
-        saved = convert.infer_config(published.read_published(path, ema=model.use_ema))
-    different = differences(saved, architecture)
-    if different:
-        raise UserError(f"model.dit_path={path} is of another model: {different}. Choose the recipe of its size.")
 
-
-def describe(world: World, model: Any, data: Any, manifest: Manifest, work: Work, lr: str, max_steps: int) -> str:
+def describe(
+    world: World, model: FamilyModule, data: EnergonDataModule, dataset: Dataset, work: Work, *, lr: str, steps: str
+) -> str:
     """The plan of a run, a few lines for people: what the batch is, and what the learning rate does."""
-    _, frames, height, width = manifest.latent_shape
-    samples = manifest.num_samples("train")
-    notes = []
-    if model.objective.state_t != frames:
-        notes = [
-            f"note         model.objective.state_t={model.objective.state_t} sets the noise level for clips of so many "
-            f"latent frames; these have {frames}"
-        ]
     return "\n".join(
         [
-            f"data         {data.path}: {samples} train, {manifest.num_samples('val')} val samples of "
-            f"{manifest.num_frames} frames {manifest.height}x{manifest.width} (latent {frames}x{height}x{width})",
-            f"processes    {world.size} = tensor {world.tensor} x context {world.context} x data {world.data}",
+            f"data         {data.path}: {dataset.num_train} train, {dataset.num_val} val samples of "
+            f"{model.describe_data(dataset, data)}",
+            f"processes    {world.words()}",
             f"global batch {data.global_batch_size} = micro batch {data.micro_batch_size} x data {world.data} x "
-            f"accumulation {world.accumulation}; {work.tokens:,} video tokens per step",
-            f"steps        {max_steps}, {max_steps * data.global_batch_size / samples:.3g} passes over the data",
+            f"accumulation {world.accumulation}; {work.tokens:,} {work.unit} per step",
+            f"steps        {steps}",
             f"lr           {lr}",
-            *notes,
+            *(f"average      {words}" for words in average_words(model)),
+            *(f"note         {note}" for note in model.notes(dataset)),
         ]
     )
 
 
-def run_json(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, manifest: Manifest) -> dict[str, Any]:
+def average_words(model: FamilyModule) -> list[str]:
+    """The moving average in words, one line or none."""
+    if model.ema_beta() is None:
+        return []
+    kind = f"decay {model.ema_decay}" if model.ema_decay is not None else f"power function, rate {model.ema_rate}"
+    return [f"of the weights beside them ({kind}); take it with --ema"]
+
+
+def run_json(
+    model: FamilyModule, data: EnergonDataModule, trainer: Any, optim: Any, log: RunLog, dataset: Dataset
+) -> dict[str, Any]:
     """What is written to run.json: all that generating, exporting and resuming have to know about a run."""
     config = optim.config
+    averaged = model.ema_beta() is not None
     return {
         "format": RUN_FORMAT,
         "recipe": log.recipe,
-        "task": "video2world" if model.config.video_condition else "text2image",
-        "model": architecture_of(model.config),
-        "objective": asdict(model.objective),
+        "family": model.family,
+        "task": model.task,
+        "model": model.architecture(),
+        **model.settings(),
+        "averaging": {"decay": model.ema_decay, "rate": model.ema_rate} if averaged else None,
         "seed": model.seed,
-        "dit_path": model.dit_path,
-        "data": {
-            "path": str(Path(data.path).absolute()),
-            "num_frames": manifest.num_frames,
-            "height": manifest.height,
-            "width": manifest.width,
-            "fps": manifest.fps,
-            "latent_shape": list(manifest.latent_shape),
-            "text_width": manifest.text_width,
-            "text_length": data.text_length,
-            "video_tokenizer": asdict(manifest.video_tokenizer),
-            "text_encoder": asdict(manifest.text_encoder),
-        },
+        model.weights_field: model.weights_path,
+        "data": {"path": str(Path(data.path).absolute()), **model.data_json(dataset, data)},
         "optimizer": {
             "lr": config.lr,
             "betas": [config.adam_beta1, config.adam_beta2],
@@ -202,6 +204,24 @@ def run_json(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, manif
         },
         "precision": str(trainer.precision),
     }
+
+
+def check_average(saved: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Refuses to continue a run with an average without it, or the other way round.
+
+    Args:
+        saved: run.json of the checkpoint.
+        description: what run.json is going to be.
+
+    Raises:
+        UserError: they differ in having one; the numbers may change.
+    """
+    had, has = bool(saved.get("averaging")), bool(description["averaging"])
+    if had != has:
+        raise UserError(
+            f"the checkpoint was made {'with' if had else 'without'} a moving average of the weights; "
+            f"{'set' if had else 'unset'} model.ema_decay or model.ema_rate, or start a new run (another log.name)."
+        )
 
 
 def check_schedule_of(optim: Any, trainer: Any) -> str:

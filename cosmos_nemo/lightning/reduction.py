@@ -25,28 +25,36 @@ class MeanOverGlobalBatch(MegatronLossReduction):
         super().__init__()
         self.__dict__["_owner"] = module  # not a submodule: that would be a cycle
 
-    def forward(self, batch: Any, forward_out: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def forward(self, batch: Any, forward_out: Tensor | dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
         """Returns the loss to differentiate, and what `reduce` needs.
+
+        Args:
+            batch: the micro batch.
+            forward_out: the loss, or a dictionary with it as "loss" and further scalars.
 
         A pair makes Megatron multiply the loss by the context-parallel size and divide it by the number of micro
         batches, both in place: hence the copy.
         """
-        return forward_out, {"loss": forward_out.detach().clone(), "keys": batch.keys}
+        terms = forward_out if isinstance(forward_out, dict) else {"loss": forward_out}
+        return terms["loss"], {name: term.detach().clone() for name, term in terms.items()} | {"keys": batch.keys}
 
-    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Any]]) -> Tensor:
-        """The mean loss of the global batch, equal on all ranks.
+    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Any]]) -> Tensor | dict[str, Tensor]:
+        """The mean loss of the global batch, equal on all data-parallel ranks; with its terms if there are any.
 
         Raises:
             UserError: it is not finite; names the step and the samples.
         """
         group = parallel_state.get_data_parallel_group()
-        loss = torch.stack([out["loss"] for out in losses_reduced_per_micro_batch]).mean()
-        torch.distributed.all_reduce(loss, group=group)
-        loss /= torch.distributed.get_world_size(group)
+        names = [name for name in losses_reduced_per_micro_batch[0] if name != "keys"]
+        parts = [torch.stack([out[name].float() for name in names]) for out in losses_reduced_per_micro_batch]
+        means = torch.stack(parts).mean(0)
+        torch.distributed.all_reduce(means, group=group)
+        means /= torch.distributed.get_world_size(group)
+        terms = dict(zip(names, means.unbind(), strict=True))
         # One synchronisation per optimizer step; the optimizer has not touched the weights yet.
-        if not math.isfinite(loss.item()):
+        if not math.isfinite(terms["loss"].item()):
             self._stop(losses_reduced_per_micro_batch, group)
-        return loss
+        return terms if len(terms) > 1 else terms["loss"]
 
     def _stop(self, outputs: Sequence[dict[str, Any]], group: Any) -> None:
         bad = [key for out in outputs if not math.isfinite(out["loss"].item()) for key in out["keys"]]

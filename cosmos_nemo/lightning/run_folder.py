@@ -168,8 +168,10 @@ def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
         now: what run.json is going to be.
     """
     lines = []
-    for part in ("objective", "optimizer"):
-        changed = differences(saved.get(part, {}), {k: v for k, v in now[part].items() if k != "max_steps"})
+    # What is left out either may change silently, or has been compared before.
+    parts = [name for name, value in now.items() if isinstance(value, Mapping) and name not in ("model", "data")]
+    for part in parts:
+        changed = differences(saved.get(part) or {}, {k: v for k, v in now[part].items() if k != "max_steps"})
         lines += [f"{part}: {changed}"] if changed else []
     changed = differences(saved, {name: now[name] for name in ("seed", "precision")})
     return lines + ([changed] if changed else [])

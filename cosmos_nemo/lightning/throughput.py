@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from cosmos_nemo.models.dit.config import DiTConfig
-from cosmos_nemo.models.dit.flops import forward_flops
-
 PEAK_BF16_TFLOPS = {
     # Dense bf16, no sparsity, from NVIDIA's data sheets. The longest matching name wins.
     "A100": 312.0,
@@ -42,46 +39,20 @@ class Work:
     """What one optimizer step has to do, over all processes.
 
     Attributes:
-        tokens: video tokens of the global batch.
+        tokens: tokens of the global batch; of a tokenizer, frames.
         tflop: floating-point operations, in units of 1e12; forward and backward, without recomputation.
         num_devices: processes that share the work.
         peak_tflops: of one device, None if unknown.
+        unit: what `tokens` counts, for people.
+        seq_length: tokens of a sample as pipeline stages hand them on; None if they never do.
     """
 
     tokens: int
     tflop: float
     num_devices: int
     peak_tflops: float | None
-
-    @classmethod
-    def of(
-        cls,
-        config: DiTConfig,
-        *,
-        latent_shape: tuple[int, int, int, int],
-        text_length: int,
-        batch: int,
-        num_devices: int,
-        bf16: bool = True,
-    ) -> Work:
-        """The work of a global batch.
-
-        Args:
-            config: the network.
-            latent_shape: (C, T, H, W) of one sample.
-            text_length: text tokens, padding included.
-            batch: samples per optimizer step.
-            num_devices: processes in all.
-            bf16: whether the matrix products are in bf16, the only precision whose peak is known.
-        """
-        _, frames, height, width = latent_shape
-        tokens = frames * (height // config.patch_spatial) * (width // config.patch_spatial)
-        return cls(
-            tokens=tokens * batch,
-            tflop=3 * forward_flops(config, tokens, text_length, batch) / 1e12,
-            num_devices=num_devices,
-            peak_tflops=device_peak_tflops() if bf16 else None,
-        )
+    unit: str = "video tokens"
+    seq_length: int | None = None
 
     def rates(self, seconds: float) -> dict[str, float | None]:
         """tokens_per_second of all devices, tflops of one device, mfu (None if the peak is unknown)."""

@@ -20,20 +20,20 @@ from cosmos_nemo.lightning.run_folder import Resume, RunLog, Start, changed_sett
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from nemo.lightning.pytorch.optim import MegatronOptimizerModule
 
     from cosmos_nemo.lightning.data import EnergonDataModule
-    from cosmos_nemo.lightning.module import DiTModule
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer
+    from cosmos_nemo.lightning.family import FamilyModule
 
 EXIT_TERMINATED = 128 + 15
 """Exit code after SIGTERM, by the shell's convention: the run is saved but not finished."""
 
 
 def train(
-    model: DiTModule,
+    model: FamilyModule,
     data: EnergonDataModule,
     trainer: pl.Trainer,
-    optim: DiffusionOptimizer,
+    optim: MegatronOptimizerModule,
     log: RunLog,
     resume: Resume,
 ) -> None:
@@ -42,7 +42,8 @@ def train(
     Args:
         model: what is trained.
         data: what it is trained on.
-        trainer: a NeMo trainer with a `MegatronStrategy`; `max_steps` counts optimizer steps over all restarts.
+        trainer: a NeMo trainer with a `MegatronStrategy`; `max_steps` counts optimizer steps over all restarts, and
+            `max_epochs` passes over the data. The shorter one ends the run.
         optim: optimizer and schedule.
         log: where the run lies.
         resume: what it continues from.
@@ -55,43 +56,41 @@ def train(
     platform.install(nemo=True)
     atexit.register(gc.freeze)  # the interpreter would look at a million objects on its way out, for two seconds
     from cosmos_nemo.lightning import preflight
-    from cosmos_nemo.lightning.throughput import Work
 
     world = preflight.divide_world(trainer, data)
-    manifest = preflight.check_data(model, data)
+    preflight.check_parallelism(model, vars(trainer.strategy.parallelism))
+    dataset = preflight.check_data(model, data)[0]
+    steps = preflight.settle_steps(trainer, dataset, data)
     lr = preflight.check_schedule_of(optim, trainer)
-    description = preflight.run_json(model, data, trainer, optim, log, manifest)
+    description = preflight.run_json(model, data, trainer, optim, log, dataset)
     start = choose_start(log.run_dir, resume, description["model"])
-    if start.checkpoint is None and model.dit_path:
-        preflight.check_initial_weights(model, description["model"])
-    work = Work.of(
-        model.config,
-        latent_shape=manifest.latent_shape,
-        text_length=data.text_length,
-        batch=data.global_batch_size,
-        num_devices=world.size,
-        bf16="bf16" in str(trainer.precision),
-    )
+    if start.checkpoint is None:
+        model.check_weights()
+    else:
+        preflight.check_average(start.checkpoint.run, description)
+    work = model.work(dataset, data, num_devices=world.size, bf16="bf16" in str(trainer.precision))
+    if world.pipeline > 1:
+        data.data_sampler.seq_len = work.seq_length
     first_step = start.checkpoint.step if start.checkpoint else 0
     is_first_rank = int(os.environ.get("RANK", "0")) == 0
     if is_first_rank:
-        _announce(
-            log, start, description, preflight.describe(world, model, data, manifest, work, lr, trainer.max_steps)
-        )
+        plan = preflight.describe(world, model, data, dataset, work, lr=lr, steps=steps)
+        _announce(log, start, description, plan)
     if first_step >= trainer.max_steps:
         if is_first_rank:
-            print(f"nothing to do: trainer.max_steps={trainer.max_steps} is reached", flush=True)
-            _print_next_command(log, description)
+            print(f"nothing to do: the run ends after {trainer.max_steps} steps, which it has made", flush=True)
+            _print_next_commands(log, model)
         return
     _fit(model, data, trainer, optim, log, start, work, description)
     if is_first_rank:
-        _print_next_command(log, description)
+        _print_next_commands(log, model)
 
 
 def _fit(
     model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: Start, work: Any, description: dict[str, Any]
 ) -> None:
     """Puts the callbacks together and trains."""
+    from cosmos_nemo.lightning.averaging import UpdateAverage
     from cosmos_nemo.lightning.checkpoint import CheckpointWriter
     from cosmos_nemo.lightning.metrics import MetricsFile, StepMetrics
     from cosmos_nemo.lightning.progress import ProgressDisplay
@@ -110,7 +109,8 @@ def _fit(
     writer = CheckpointWriter(
         log.run_dir, description, every_n_steps=log.save_every_n_steps, keep_last_k=log.keep_last_k, say=say
     )
-    _settle(trainer, [StepMetrics(work, sinks), StartCheck(say), writer])
+    # In this order: what a checkpoint holds is complete when it is written.
+    _settle(trainer, [StepMetrics(work, sinks, log.run_dir), StartCheck(say), UpdateAverage(), writer])
     optim.connect(model)
     model.resuming = start.checkpoint is not None
     quiet.log_to_file(log.run_dir, rank)
@@ -185,15 +185,10 @@ def _announce(log: RunLog, start: Start, description: dict[str, Any], plan: str)
     print(plan, flush=True)
 
 
-def _print_next_command(log: RunLog, description: dict[str, Any]) -> None:
-    video = description["task"] == "video2world"
-    condition = "--input IMAGE_OR_VIDEO " if video else ""
-    output = "out.mp4" if video else "out.png"
-    checkpoint = shlex.quote(
-        os.path.relpath(log.run_dir) if log.run_dir.is_relative_to(Path.cwd()) else str(log.run_dir)
-    )
-    command = f'cosmos-nemo generate --checkpoint {checkpoint} {condition}--prompt "..." --output {output}'
-    print(f"next         {command}", flush=True)
+def _print_next_commands(log: RunLog, model: FamilyModule) -> None:
+    run = os.path.relpath(log.run_dir) if log.run_dir.is_relative_to(Path.cwd()) else str(log.run_dir)
+    for command in model.next_commands(shlex.quote(run)):
+        print(f"next         {command}", flush=True)
 
 
 def _nothing(line: str) -> None:

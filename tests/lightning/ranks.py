@@ -37,8 +37,7 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     import nemo.lightning as nl
 
     from cosmos_nemo.diffusion.predict2 import Predict2Objective
-    from cosmos_nemo.lightning.data import EnergonDataModule
-    from cosmos_nemo.lightning.module import DiTModule
+    from cosmos_nemo.lightning.diffusion import DiffusionDataModule, DiTModule
     from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear
     from cosmos_nemo.lightning.run_folder import Resume, RunLog
     from cosmos_nemo.lightning.train import train
@@ -58,13 +57,13 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     )
     try:
         train(
-            model=DiTModule(
+            model=changes.get("module", DiTModule)(
                 Predict2Video2WorldTinyConfig(**({"num_layers": 2} | changes.get("model", {}))),
                 Predict2Objective(state_t=3),
                 seed=7,
-                dit_path=changes.get("dit_path"),
+                **({"ema_rate": 0.1} | changes.get("weights", {})),
             ),
-            data=EnergonDataModule(path=shards, **(data | changes.get("data", {}))),
+            data=DiffusionDataModule(path=shards, **(data | changes.get("data", {}))),
             trainer=trainer,
             optim=DiffusionOptimizer(adamw(lr=changes.get("lr", 1e-3)), LambdaLinear(f_max=[0.6], f_min=[0.1])),
             log=RunLog(
@@ -164,12 +163,61 @@ def one_process(shards: str, root: str) -> dict[str, Any]:
     seen["exact_again"] = refused(shards, root, "straight", max_steps=8, data={"num_workers": 1})
     seen["full"] = _with_a_full_disk(lambda: refused(shards, root, "full", callbacks=at_step(4, _fill_the_disk)))
     seen["full_left"] = sorted(path.name for path in (runs / "full/checkpoints").iterdir())
-    seen["weights_of_another_size"] = refused(
-        shards, root, "other", dit_path=str(runs / "straight"), model={"num_layers": 3}
-    )
-    fit(shards, root, "from_weights", dit_path=str(runs / "straight"), max_steps=1)
+    from_straight = {"dit_path": str(runs / "straight"), "ema_rate": None}
+    seen["weights_of_another_size"] = refused(shards, root, "other", weights=from_straight, model={"num_layers": 3})
+    seen["without_average"] = refused(shards, root, "straight", max_steps=9, weights={"ema_rate": None})
+    history: list[dict[str, torch.Tensor]] = []
+    record = recorded(history)
+    fit(shards, root, "from_weights", weights=from_straight | {"ema_decay": 0.75}, max_steps=2, callbacks=record)
+    seen["average_is_wrong_by"] = _average_error(root, history)
+    seen |= _partly_frozen(shards, root)
     seen["loaded"] = _loads_without_nemo(root, runs / "straight")
     return seen
+
+
+def recorded(history: list[dict[str, torch.Tensor]]) -> list[Any]:
+    """A callback that keeps copies of the weights before the first step and after each one."""
+    import lightning.pytorch as pl
+
+    class Record(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            self.on_train_batch_end(trainer, pl_module)
+
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+            named = pl_module.module.named_parameters()
+            history.append({name.split("module.")[-1]: p.detach().clone() for name, p in named})
+
+    return [Record()]
+
+
+def _average_error(root: str, history: list[dict[str, torch.Tensor]]) -> float:
+    """Largest deviation of the saved average from its definition with a decay of 0.75."""
+    saved = weights(Path(root), "from_weights", step=2)
+    start, first, second = history
+    expected = {
+        name: 0.75 * (0.75 * start[name] + 0.25 * first[name]) + 0.25 * second[name]
+        for name in start
+        if "blocks." not in name  # these are stacked in the checkpoint
+    }
+    return max(float((saved[f"ema.{name}"] - value).abs().max()) for name, value in expected.items())
+
+
+def _partly_frozen(shards: str, root: str) -> dict[str, Any]:
+    from cosmos_nemo.lightning.diffusion import DiTModule
+
+    class OneLayer(DiTModule):
+        def adapt(self, network: Any) -> Any:
+            network.requires_grad_(False)
+            network.final.requires_grad_(True)
+            return network
+
+    class Detached(DiTModule):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return super().forward(*args, **kwargs) * 0.0
+
+    fit(shards, root, "frozen", module=OneLayer, max_steps=3)
+    fit(shards, root, "frozen", module=OneLayer)
+    return {"zero_gradient": refused(shards, root, "zero", module=Detached, max_steps=1)}
 
 
 def _fill_the_disk(trainer: Any) -> None:
@@ -200,9 +248,11 @@ def _loads_without_nemo(root: str, run: Path) -> bool:
     model = DiT(Predict2Video2WorldTinyConfig(num_layers=2))
     before = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"].clone()
     info = megatron.load_training_checkpoint(model, run)
-    after = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"]
+    after = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"].clone()
+    megatron.load_training_checkpoint(model, run, ema=True)
+    average = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"]
     _forget_groups()
-    return info.step == STEPS and not torch.equal(before, after)
+    return info.step == STEPS and len({tuple(w.flatten().tolist()) for w in (before, after, average)}) == 3
 
 
 def two_processes(shards: str, root: str) -> dict[str, Any]:
@@ -239,11 +289,11 @@ def rows(root: Path, name: str) -> list[dict[str, Any]]:
     return [{key: row[key] for key in kept if key in row} for row in map(json.loads, lines)]
 
 
-def weights(root: Path, name: str) -> dict[str, torch.Tensor]:
-    """Every tensor of a run's last checkpoint, the optimizer's included."""
+def weights(root: Path, name: str, step: int = STEPS) -> dict[str, torch.Tensor]:
+    """Every tensor of a run's checkpoint, the optimizer's included."""
     import torch.distributed.checkpoint as dcp
 
-    folder = str(root / "p/g" / name / "checkpoints" / f"iter_{STEPS:09d}" / "weights")
+    folder = str(root / "p/g" / name / "checkpoints" / f"iter_{step:09d}" / "weights")
     metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
     state = {key: torch.empty(m.size, dtype=m.properties.dtype) for key, m in metadata.items() if hasattr(m, "size")}
     dcp.load(state, checkpoint_id=folder, no_dist=True)

@@ -145,6 +145,28 @@ def test_run_says_what_generation_needs(seen: Any, root: Path) -> None:
     assert run["objective"]["sigma_conditional"] == 1e-4
 
 
+def test_average_of_the_weights_is_the_one_of_its_definition(seen: dict[str, Any]) -> None:
+    assert seen["average_is_wrong_by"] < 1e-6
+
+
+def test_average_cannot_be_left_out_of_a_run_that_has_one(seen: dict[str, Any]) -> None:
+    assert "made with a moving average" in seen["without_average"]
+
+
+def test_what_is_frozen_stays_and_has_neither_average_nor_optimizer_state(seen: Any, root: Path) -> None:
+    state = weights(root, "frozen")
+    averaged = {name for name in state if name.startswith("ema.")}
+    assert averaged and all("final." in name for name in averaged)
+    assert all("final." in name for name in state if name.startswith("optimizer.state.exp_avg."))
+    start = weights(root, "frozen", step=3)
+    moved = {name for name in state if name.startswith("module.") and not torch.equal(state[name], start[name])}
+    assert moved and all("final." in name for name in moved)
+
+
+def test_gradient_of_zero_stops_the_run(seen: dict[str, Any]) -> None:
+    assert "the gradient of the first step is zero" in seen["zero_gradient"]
+
+
 def test_wandb_offline_is_written_beside_the_metrics(seen: Any, root: Path) -> None:
     assert list((root / "p/g/straight/wandb").glob("offline-run-*/*.wandb"))
 

@@ -102,6 +102,7 @@ def test_published_sizes_have_the_numbers_of_the_published_examples(
     assert task.model.objective.state_t == state_t
     assert task.model.objective.video_noise == name.startswith("cosmos_v2w")
     assert task.trainer.plugins.precision == "bf16-mixed"
+    assert task.model.ema_rate == 0.1
 
 
 def test_image_recipes_have_the_published_text2image_objective(tasks: dict[str, Any]) -> None:
@@ -134,6 +135,6 @@ def test_14b_fits_80_gb_by_arithmetic(tasks: dict[str, Any]) -> None:
     """Weights, gradients and optimizer states per GPU; activations come on top and are a few GB (see the recipe)."""
     import fiddle as fdl
 
-    bytes_per_parameter = SimpleNamespace(weight=2, gradient=4, master=4, moments=8)
+    bytes_per_parameter = SimpleNamespace(weight=2, gradient=4, master=4, moments=8, average=4)
     count = parameters(fdl.build(tasks["cosmos_v2w_14b"].model.config)) / 8
     assert count * sum(vars(bytes_per_parameter).values()) < 40e9

@@ -1,0 +1,297 @@
+"""The diffusion family: a DiT with the Predict2 objective, on latents that were encoded beforehand."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cosmos_nemo.checkpoints.architecture import architecture_of
+from cosmos_nemo.data.batch import DiffusionBatch
+from cosmos_nemo.data.schema import Manifest
+from cosmos_nemo.diffusion import predict2
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning.data import EnergonDataModule
+from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset, FamilyModule
+from cosmos_nemo.lightning.run_folder import differences
+from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
+from cosmos_nemo.models.dit.config import DiTConfig
+from cosmos_nemo.models.dit.flops import forward_flops
+
+if TYPE_CHECKING:
+    from cosmos_nemo.data.energon import DiffusionTaskEncoder, SkippedSamples
+
+logger = logging.getLogger(__name__)
+
+
+class DiffusionDataModule(EnergonDataModule):
+    """Latents and text embeddings; see `EnergonDataModule`.
+
+    Args:
+        text_length: tokens every text embedding is padded to.
+        **settings: those of `EnergonDataModule`.
+    """
+
+    def __init__(self, text_length: int = 512, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.text_length = text_length
+
+    def make_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> DiffusionTaskEncoder:
+        """See `EnergonDataModule`."""
+        from cosmos_nemo.data.energon import DiffusionTaskEncoder
+
+        return DiffusionTaskEncoder(manifest, skipped, text_length=self.text_length)
+
+
+class DiTModule(FamilyModule):
+    """A DiT with the Predict2 objective. The network runs in its parameter dtype, the objective in float32.
+
+    Args:
+        config: size and settings of the network.
+        objective: noise levels, conditioning frames, loss weight.
+        seed: of the noise and of text dropout.
+        dit_path: weights to start from: a published checkpoint (file or folder), or a run folder of this project.
+            None starts from random weights. Not read when a run is resumed.
+        use_ema: take the averaged weights of `dit_path`.
+        ema_decay: see `FamilyModule`.
+        ema_rate: see `FamilyModule`; 0.1 in the published examples.
+    """
+
+    family: ClassVar[str] = "diffusion"
+    weights_field: ClassVar[str] = "dit_path"
+    parallelism: ClassVar[frozenset[str]] = frozenset({"tensor", "sequence", "context"})
+
+    def __init__(
+        self,
+        config: DiTConfig,
+        objective: predict2.Predict2Objective,
+        seed: int = 0,
+        dit_path: str | None = None,
+        use_ema: bool = False,
+        ema_decay: float | None = None,
+        ema_rate: float | None = None,
+    ) -> None:
+        super().__init__(seed=seed, ema_decay=ema_decay, ema_rate=ema_rate)
+        self.config = config
+        self.objective = objective
+        self.dit_path = dit_path
+        self.use_ema = use_ema
+
+    @property
+    def task(self) -> str:
+        """video2world or text2image."""
+        return "video2world" if self.config.video_condition else "text2image"
+
+    def architecture(self) -> dict[str, Any]:
+        """See `FamilyModule`."""
+        return architecture_of(self.config)
+
+    def settings(self) -> dict[str, Any]:
+        """See `FamilyModule`."""
+        return {"objective": asdict(self.objective)}
+
+    def build_network(self, *, initialize: bool) -> nn.Module:
+        """The DiT."""
+        from cosmos_nemo.models.dit.model import DiT
+
+        # Loading is strict, so fresh weights would all be overwritten; drawing those of 14B takes minutes.
+        self.config.perform_initialization = initialize
+        return DiT(self.config)
+
+    def check_weights(self) -> None:
+        """See `FamilyModule`."""
+        from cosmos_nemo.checkpoints import convert, layout, published
+
+        path = self.dit_path
+        if not path:
+            return
+        if not Path(path).exists():
+            raise UserError(f"model.dit_path={path} does not exist; give a published checkpoint or a run folder.")
+        if layout.is_training_checkpoint(path):
+            saved = layout.find_checkpoint(path).run.get("model", {})
+        else:
+            saved = convert.infer_config(published.read_published(path, ema=self.use_ema))
+        different = differences(saved, self.architecture())
+        if different:
+            raise UserError(f"model.dit_path={path} is of another model: {different}. Choose the recipe of its size.")
+
+    def load_weights(self, network: nn.Module) -> str:
+        """See `FamilyModule`; the description has path, number of tensors, SHA-256."""
+        from cosmos_nemo.checkpoints import convert, layout, megatron, published
+
+        assert self.dit_path
+        if layout.is_training_checkpoint(self.dit_path):
+            info = megatron.load_training_checkpoint(network, self.dit_path, ema=self.use_ema)
+            return f"{info.path} (step {info.step})"
+        state = published.read_published(self.dit_path, ema=self.use_ema)
+        convert.load_published_into(network, state)
+        return f"{self.dit_path}: {len(state)} tensors{file_digest(Path(self.dit_path))}"
+
+    def check_data(self, dataset: Dataset, data: EnergonDataModule) -> None:
+        """Compares latent and text sizes with the network."""
+        manifest, field, config = needs_manifest(dataset), dataset.field, self.config
+        if manifest.latent_shape is None:
+            raise UserError(
+                f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on "
+                "latents: prepare the shards with `python -m data_prep shards --for v2w` or `--for t2i`."
+            )
+        channels, frames, height, width = manifest.latent_shape
+        if manifest.text_width != config.crossattn_emb_channels:
+            raise UserError(
+                f"{field} has text embeddings of width {manifest.text_width}, the model takes model.config."
+                f"crossattn_emb_channels={config.crossattn_emb_channels}; prepare the shards with the model's text "
+                "encoder."
+            )
+        if channels != config.in_channels:
+            raise UserError(f"{field} has {channels} latent channels, the model takes {config.in_channels}.")
+        if height % config.patch_spatial or width % config.patch_spatial:
+            raise UserError(
+                f"{field} has latents of {height}x{width}; both must be multiples of {config.patch_spatial}: prepare "
+                f"the shards with a --height and --width that are multiples of {8 * config.patch_spatial}."
+            )
+        if not config.video_condition and frames > 1:
+            raise UserError(
+                f"{field} has clips of {frames} latent frames, but this is a text2image model; prepare the shards with "
+                "--num-frames 1, or choose a v2w recipe."
+            )
+        for name, value, limit in (
+            ("frames", frames, config.max_frames),
+            ("height", height, config.max_img_h),
+            ("width", width, config.max_img_w),
+        ):
+            if value > limit:
+                raise UserError(f"{field} has latent {name} {value}; the model's positions end at {limit}.")
+
+    def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
+        """See `FamilyModule`."""
+        manifest = needs_manifest(dataset)
+        assert manifest.video_tokenizer and manifest.text_encoder
+        return {
+            "num_frames": manifest.num_frames,
+            "height": manifest.height,
+            "width": manifest.width,
+            "fps": manifest.fps,
+            "latent_shape": list(latent_shape(dataset)),
+            "text_width": manifest.text_width,
+            "text_length": data.text_length,
+            "video_tokenizer": asdict(manifest.video_tokenizer),
+            "text_encoder": asdict(manifest.text_encoder),
+        }
+
+    def describe_data(self, dataset: Dataset, data: EnergonDataModule) -> str:
+        """See `FamilyModule`."""
+        manifest = needs_manifest(dataset)
+        _, frames, height, width = manifest.latent_shape
+        return f"{manifest.num_frames} frames {manifest.height}x{manifest.width} (latent {frames}x{height}x{width})"
+
+    def notes(self, dataset: Dataset) -> list[str]:
+        """Whether the noise level suits the clips' length."""
+        frames = latent_shape(dataset)[1]
+        if self.objective.state_t == frames:
+            return []
+        return [
+            f"model.objective.state_t={self.objective.state_t} sets the noise level for clips of so many latent frames;"
+            f" these have {frames}"
+        ]
+
+    def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:
+        """See `FamilyModule`; forward and backward, without recomputation."""
+        return dit_work(
+            self.config,
+            latent_shape=latent_shape(dataset),
+            text_length=data.text_length,
+            batch=data.global_batch_size,
+            num_devices=num_devices,
+            bf16=bf16,
+        )
+
+    def next_commands(self, run: str) -> list[str]:
+        """How to generate."""
+        video = self.config.video_condition
+        condition, output = ("--input IMAGE_OR_VIDEO ", "out.mp4") if video else ("", "out.png")
+        return [f'cosmos-nemo generate --checkpoint {run} {condition}--prompt "..." --output {output}']
+
+    def forward_step(self, batch: DiffusionBatch, step: int) -> Tensor:
+        """The training loss of one micro batch; at `VALIDATION_STEP` no text is dropped."""
+        x0 = batch.latent_B_C_T_H_W.float()
+        draws = predict2.draw(
+            self.objective,
+            seed=self.seed,
+            step=step,
+            sample_id_B=batch.sample_id_B.tolist(),
+            latent_shape=tuple(x0.shape[1:]),
+        ).to(x0.device)
+        x, timesteps = predict2.network_input(self.objective, x0, draws)
+        text = batch.crossattn_emb_B_L_E
+        if step != VALIDATION_STEP:
+            text = predict2.drop_text(text, draws.keep_text_B)
+        net_out = self.forward(
+            x,
+            timesteps,
+            text,
+            condition_mask_B_1_T_H_W=draws.condition_mask_B_1_T_H_W if self.config.video_condition else None,
+            padding_mask_B_1_H_W=batch.padding_mask_B_1_H_W,
+            fps_B=batch.fps_B if self.config.rope_enable_fps_modulation else None,
+        )
+        return predict2.loss(self.objective, x0, net_out.float(), draws).loss
+
+
+def needs_manifest(dataset: Dataset) -> Manifest:
+    """The manifest of a data set that cannot do without.
+
+    Raises:
+        UserError: it has none.
+    """
+    if dataset.manifest is None:
+        raise UserError(f"{dataset.field}={dataset.path} has no manifest; make it with `python -m data_prep shards`.")
+    return dataset.manifest
+
+
+def latent_shape(dataset: Dataset) -> tuple[int, int, int, int]:
+    """(C, T, H, W) of the samples of a data set that `DiTModule.check_data` has let through."""
+    shape = needs_manifest(dataset).latent_shape
+    assert shape is not None
+    return shape
+
+
+def dit_work(
+    config: DiTConfig,
+    *,
+    latent_shape: tuple[int, int, int, int],
+    text_length: int,
+    batch: int,
+    num_devices: int,
+    bf16: bool = True,
+) -> Work:
+    """The work of a global batch.
+
+    Args:
+        config: the network.
+        latent_shape: (C, T, H, W) of one sample.
+        text_length: text tokens, padding included.
+        batch: samples per optimizer step.
+        num_devices: processes in all.
+        bf16: whether the matrix products are in bf16, the only precision whose peak is known.
+    """
+    _, frames, height, width = latent_shape
+    tokens = frames * (height // config.patch_spatial) * (width // config.patch_spatial)
+    return Work(
+        tokens=tokens * batch,
+        tflop=3 * forward_flops(config, tokens, text_length, batch) / 1e12,
+        num_devices=num_devices,
+        peak_tflops=device_peak_tflops() if bf16 else None,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """``, sha256 ...`` of a single file, on rank 0 only: reading 28 GB twice takes a minute."""
+    import hashlib
+
+    if path.is_dir() or torch.distributed.get_rank() != 0:
+        return ""
+    with path.open("rb") as file:
+        return f", sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,0 +1,55 @@
+"""What is settled before anything is built."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning import preflight
+
+
+def _trainer(max_steps: int | None, max_epochs: int | None) -> Any:
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(max_steps=max_steps), max_epochs=max_epochs)
+    return SimpleNamespace(max_steps=max_steps, max_epochs=max_epochs, fit_loop=loop)
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "max_epochs", "steps", "words"),
+    [
+        (7, -1, 7, "7, 2.33 passes over the data"),
+        (-1, 5, 15, "15, 5 passes over the data, the 5 passes of trainer.max_epochs"),
+        (100, 5, 15, "15, 5 passes over the data, the 5 passes of trainer.max_epochs"),
+        (7, 5, 7, "which end before the 5 passes of trainer.max_epochs (15 steps)"),
+    ],
+)
+def test_a_run_ends_with_its_steps_or_its_passes_whichever_come_first(
+    max_steps: int, max_epochs: int, steps: int, words: str
+) -> None:
+    trainer = _trainer(max_steps, max_epochs)
+    said = preflight.settle_steps(trainer, SimpleNamespace(num_train=6), SimpleNamespace(global_batch_size=2))
+    assert trainer.fit_loop.epoch_loop.max_steps == steps
+    assert trainer.fit_loop.max_epochs == -1  # Lightning would count the ends of a loader that has none
+    assert words in said
+
+
+def test_passes_that_end_in_the_middle_of_a_batch_are_rounded_up() -> None:
+    trainer = _trainer(-1, 1)
+    preflight.settle_steps(trainer, SimpleNamespace(num_train=5), SimpleNamespace(global_batch_size=2))
+    assert trainer.fit_loop.epoch_loop.max_steps == 3
+
+
+def test_run_without_an_end_is_refused() -> None:
+    with pytest.raises(UserError, match=r"trainer\.max_steps=-1; give the number"):
+        preflight.settle_steps(_trainer(-1, -1), SimpleNamespace(num_train=5), SimpleNamespace(global_batch_size=2))
+
+
+def test_parallelism_that_a_family_does_not_have_is_refused_by_its_setting() -> None:
+    model = SimpleNamespace(family="tokenizer", parallelism=frozenset())
+    sizes = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1, "context_parallel_size": 2}
+    with pytest.raises(UserError, match="context_parallel_size=2: tokenizer training has no context parallelism"):
+        preflight.check_parallelism(model, sizes | {"sequence_parallel": False})
+    model.parallelism = frozenset({"context"})
+    preflight.check_parallelism(model, sizes | {"sequence_parallel": False})
