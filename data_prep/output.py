@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from data_prep.scan import file_sha256
 RECORDS = ".prep"
 SETTINGS_NAME = "settings.json"
 REPORT_NAME = "report.json"
-OWN_FILES = (f"{MANIFEST_NAME}*", f"{REPORT_NAME}*", "train-*.tar*", "val-*.tar*")
+OWN_FILES = (f"{MANIFEST_NAME}*", f"{REPORT_NAME}*", "train-*.tar*", "val-*.tar*", "[0-9]*.tar*")
 OWN_FOLDERS = (RECORDS, ".nv-meta")
 
 
@@ -31,8 +32,10 @@ class Done:
     """The record of a finished shard."""
 
     shard: ShardRecord
-    latent_shape: tuple[int, ...] | None  # None when the shard has no samples
-    text_width: int
+    shapes: tuple[tuple[int, ...], ...]  # of its samples' latents or token ids, one each; none for raw video
+    sizes: tuple[tuple[int, ...], ...]  # (frames, height, width) of its samples, one each
+    text_width: int | None  # None without text embeddings
+    vocab_size: int | None  # of token ids
     fps: tuple[float, ...]  # of its samples, one each
     used: dict[str, int]  # stem -> samples in this shard
     bad: dict[str, str]  # stem -> reason
@@ -56,7 +59,8 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> 
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file")
-    if folder.exists() and not file.is_file() and any(folder.iterdir()):
+    # A kill while the settings were written leaves the records' folder without them.
+    if folder.exists() and not file.is_file() and any(f.name != RECORDS for f in folder.iterdir()):
         raise UserError(f"--output {folder} is not empty and was not made by this command; use another folder")
     if overwrite:
         remove_own_files(folder)
@@ -131,11 +135,12 @@ def read_done(folder: Path, name: str) -> Done | None:
     tar = folder / name
     if shard.samples and not (tar.is_file() and tar.stat().st_size == shard.bytes):
         return None
-    shape = raw["latent_shape"]
     return Done(
         shard=shard,
-        latent_shape=None if shape is None else tuple(shape),
+        shapes=tuple(tuple(shape) for shape in raw["shapes"]),
+        sizes=tuple(tuple(size) for size in raw["sizes"]),
         text_width=raw["text_width"],
+        vocab_size=raw["vocab_size"],
         fps=tuple(raw["fps"]),
         used=raw["used"],
         bad=raw["bad"],
@@ -148,12 +153,12 @@ def write_done(folder: Path, done: Done) -> None:
     write_text_atomic(folder / RECORDS / f"{done.shard.name}.json", text)
 
 
-def write_tar(file: Path, members: Iterable[tuple[str, bytes]]) -> int:
+def write_tar(file: Path, members: Iterable[tuple[str, bytes | Path]]) -> int:
     """Write a tar whose bytes depend on the members alone, in one step.
 
     Args:
         file: the tar.
-        members: names and contents; those of a sample follow each other.
+        members: names and contents, or the files that hold them; those of a sample follow each other.
 
     Returns: the number of members; with none, no file is left.
     """
@@ -163,8 +168,14 @@ def write_tar(file: Path, members: Iterable[tuple[str, bytes]]) -> int:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name, content in members:
                 entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(content), 0o644
-                tar.addfile(entry, io.BytesIO(content))
+                entry.mode = 0o644
+                if isinstance(content, Path):
+                    with open(content, "rb") as source:
+                        entry.size = os.fstat(source.fileno()).st_size
+                        tar.addfile(entry, source)
+                else:
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
                 count += 1
         stream.flush()
         os.fsync(stream.fileno())
@@ -191,7 +202,8 @@ def index_for_energon(folder: Path, shards: list[ShardRecord]) -> None:
     from megatron.energon import BaseWebdatasetFactory
 
     shutil.rmtree(folder / ".nv-meta", ignore_errors=True)
-    splits = [(split, f"{split}-.*") for split in ("train", "val") if any(s.split == split for s in shards)]
+    names = {split: [re.escape(s.name) for s in shards if s.split == split] for split in ("train", "val")}
+    splits = [(split, "|".join(found)) for split, found in names.items() if found]
     with contextlib.redirect_stdout(io.StringIO()):  # it reports progress by print
         BaseWebdatasetFactory.prepare_dataset(
             folder, [s.name for s in shards], split_parts_patterns=splits, shuffle_seed=None, workers=1

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from data_prep.shards import Progress as ShardEvents
-from data_prep.shards import Report
+from data_prep.report import Progress as ShardEvents
+from data_prep.report import Report
 
 MAX_ROWS = 30  # of the table; report.json has them all
 

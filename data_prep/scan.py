@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosmos_nemo.data.frames import VideoError, VideoProbe, probe_video, read_image
+from cosmos_nemo.data.frames import VideoError, probe_video, read_image, resampled_indices
 from cosmos_nemo.errors import UserError
 
 VIDEO_SUFFIXES: tuple[str, ...] = (".mp4",)
@@ -14,20 +14,19 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A source that can be used."""
+    """A source that can be used. It is small: a folder may hold a million of them."""
 
     stem: str
     path: Path
     source: str  # path below the input folder
-    caption: str
-    probe: VideoProbe | None  # None for a still image
-    height: int
+    caption: str  # "" where there is none
+    is_image: bool
+    num_frames: int  # at the frame rate that was asked for; 1 for a still image
+    fps: float  # of these frames; 0 for a still image
+    height: int  # pixels as displayed
     width: int
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the source; 1 for a still image."""
-        return 1 if self.probe is None else self.probe.num_frames
+    source_num_frames: int
+    embedding: Path | None = None  # upstream's pickle of its caption's text embedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Verdict:
     """What became of one stem of the input."""
 
     stem: str
-    status: str  # "used", "skipped" (has picture and caption, cannot be used) or "unmatched" (one of them is missing)
+    status: str  # "used", "skipped" (has what is needed, but cannot be used) or "unmatched" (lacks a part)
     reason: str = ""
 
 
@@ -48,31 +47,42 @@ class Scan:
     hashes: dict[str, str]  # every file that was looked at, below the input folder -> SHA-256
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a source must have to be of use."""
+
+    num_frames: int = 1
+    fps: float | None = None  # at which the frames are counted; None counts them all
+    images: bool = False  # `images/*.jpg` is taken instead of the videos when it exists
+    captions: bool = True
+    embeddings: bool = False  # `t5_xxl/*.pickle`
+
+
 def scan_folder(
-    folder: Path, *, num_frames: int, on_file: Callable[[str, int, int], None] = lambda stem, done, total: None
+    folder: Path, wanted: Wanted, *, on_file: Callable[[str, int, int], None] = lambda stem, done, total: None
 ) -> Scan:
     """Pair pictures with captions by stem, as upstream does, and probe every video.
 
     Args:
-        folder: holds `metas/*.txt` and `videos/*.mp4` (or `*.mp4` directly). With `num_frames=1`, `images/*.jpg` is
-            taken instead of the videos when it exists.
-        num_frames: frames a clip must have.
+        folder: holds `videos/*.mp4` (or `*.mp4` directly) and `metas/*.txt`.
+        wanted: what a source must have.
         on_file: progress: stem, files done, files in all.
 
     Raises:
         UserError: there is no such folder, or nothing in it.
     """
-    media = find_media(folder, images=num_frames == 1)
+    media = find_media(folder, images=wanted.images, captions=wanted.captions)
     texts = {file.stem: file for file in sorted((folder / "metas").glob("*.txt"))}
+    embeddings = {f.stem: f for f in sorted((folder / "t5_xxl").glob("*.pickle"))} if wanted.embeddings else {}
     clips: list[Clip] = []
     verdicts: list[Verdict] = []
     hashes: dict[str, str] = {}
     stems = sorted(media.keys() | texts.keys())
     for done, stem in enumerate(stems, 1):
-        for file in (media.get(stem), texts.get(stem)):
-            if file is not None:
-                hashes[file.relative_to(folder).as_posix()] = file_sha256(file)
-        result = _examine(folder, stem, media.get(stem), texts.get(stem), num_frames)
+        files = _Files(folder, stem, media.get(stem), texts.get(stem), embeddings.get(stem))
+        for file in files.present():
+            hashes[file.relative_to(folder).as_posix()] = file_sha256(file)
+        result = _examine(files, wanted)
         if isinstance(result, Clip):
             clips.append(result)
         else:
@@ -81,8 +91,13 @@ def scan_folder(
     return Scan(clips=tuple(clips), verdicts=tuple(verdicts), hashes=hashes)
 
 
-def find_media(folder: Path, *, images: bool) -> dict[str, Path]:
+def find_media(folder: Path, *, images: bool, captions: bool = True) -> dict[str, Path]:
     """The folder's videos or images by stem.
+
+    Args:
+        folder: see `scan_folder`.
+        images: take `images/` where there is one.
+        captions: whether they are needed, for the error message.
 
     Raises:
         UserError: there are none, or two files share a stem.
@@ -101,39 +116,71 @@ def find_media(folder: Path, *, images: bool) -> dict[str, Path]:
                 raise UserError(f"{file} and {media[file.stem].name} share the caption {file.stem}.txt; rename one")
             media[file.stem] = file
     if not media:
-        raise UserError(
-            f"no {'/'.join(suffixes)} file in {place}; expected {folder}/videos/NAME.mp4 and {folder}/metas/NAME.txt"
-        )
+        and_captions = f" and {folder}/metas/NAME.txt" if captions else ""
+        raise UserError(f"no {'/'.join(suffixes)} file in {place}; expected {folder}/videos/NAME.mp4{and_captions}")
     return media
 
 
-def _examine(folder: Path, stem: str, file: Path | None, text: Path | None, num_frames: int) -> Clip | Verdict:
-    if file is None:
+@dataclass(frozen=True)
+class _Files:
+    """The files of one stem."""
+
+    folder: Path
+    stem: str
+    media: Path | None
+    text: Path | None
+    embedding: Path | None
+
+    def present(self) -> Iterator[Path]:
+        yield from (file for file in (self.media, self.text, self.embedding) if file is not None)
+
+
+def _examine(files: _Files, wanted: Wanted) -> Clip | Verdict:
+    stem = files.stem
+    if files.media is None:
         return Verdict(stem=stem, status="unmatched", reason=f"metas/{stem}.txt has no video")
-    source = file.relative_to(folder).as_posix()
-    if text is None:
+    source = files.media.relative_to(files.folder).as_posix()
+    if wanted.captions and files.text is None:
         return Verdict(stem=stem, status="unmatched", reason=f"{source} has no caption metas/{stem}.txt")
+    if wanted.embeddings and files.embedding is None:
+        return Verdict(stem=stem, status="unmatched", reason=f"{source} has no text embedding t5_xxl/{stem}.pickle")
     try:
-        caption = text.read_text(encoding="utf-8-sig").strip()
+        caption = "" if files.text is None else files.text.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError:
         return Verdict(stem=stem, status="skipped", reason=f"caption metas/{stem}.txt is not UTF-8")
-    if not caption:
+    if wanted.captions and not caption:
         return Verdict(stem=stem, status="skipped", reason=f"caption metas/{stem}.txt is empty")
     try:
-        return _clip(stem, file, source, caption, num_frames)
+        return _clip(files, files.media, source, caption, wanted)
     except VideoError as error:
         return Verdict(stem=stem, status="skipped", reason=f"{source}: {error}")
 
 
-def _clip(stem: str, file: Path, source: str, caption: str, num_frames: int) -> Clip:
-    if file.suffix.lower() in IMAGE_SUFFIXES:
-        _, height, width = read_image(file).shape
-        return Clip(stem=stem, path=file, source=source, caption=caption, probe=None, height=height, width=width)
-    probe = probe_video(file)
-    if probe.num_frames < num_frames:
-        raise VideoError(f"too short: {probe.num_frames} frames, {num_frames} needed")
+def _clip(files: _Files, media: Path, source: str, caption: str, wanted: Wanted) -> Clip:
+    if media.suffix.lower() in IMAGE_SUFFIXES:
+        _, height, width = read_image(media).shape
+        num_frames, available, fps = 1, 1, 0.0
+    else:
+        probe = probe_video(media)
+        height, width, num_frames, fps = probe.height, probe.width, probe.num_frames, probe.fps
+        available = num_frames
+        if wanted.fps is not None:
+            available, fps = len(resampled_indices(probe, wanted.fps)), wanted.fps
+        if available < wanted.num_frames:
+            at = f" at {wanted.fps:g} frames per second" if wanted.fps else ""
+            raise VideoError(f"too short: {available} frames{at}, {wanted.num_frames} needed")
     return Clip(
-        stem=stem, path=file, source=source, caption=caption, probe=probe, height=probe.height, width=probe.width
+        stem=files.stem,
+        path=media,
+        source=source,
+        caption=caption,
+        is_image=media.suffix.lower() in IMAGE_SUFFIXES,
+        num_frames=available,
+        fps=fps,
+        height=height,
+        width=width,
+        source_num_frames=num_frames,
+        embedding=files.embedding,
     )
 
 

@@ -1,210 +1,85 @@
-"""A folder of videos and captions to an Energon dataset of latents and text embeddings."""
+"""A folder of videos to an Energon dataset: latents, token ids, or the videos themselves."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.frames import VideoError, read_frames, read_image, resize
-from cosmos_nemo.data.schema import (
-    SCHEMA_VERSION,
-    DiffusionSample,
-    EncoderRef,
-    Manifest,
-    SampleInfo,
-    to_parts,
-    write_text_atomic,
-)
+from cosmos_nemo.data.schema import MANIFEST_NAME, SCHEMA_VERSION, Manifest, write_text_atomic
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.tokenizers.base import VideoTokenizer, latent_frames
-from cosmos_nemo.tokenizers.text import MAX_TOKENS, T5TextEncoder
-from data_prep.output import (
-    REPORT_NAME,
-    Done,
-    index_for_energon,
-    put_in_place,
-    read_done,
-    tar_record,
-    work_folder,
-    write_done,
-    write_tar,
-)
-from data_prep.plan import Chunk, Shard, plan_shards
-from data_prep.scan import Clip, Scan, Verdict, file_sha256, scan_folder
-
-LATENT_DTYPES = ("bfloat16", "float32")
-TEMPORAL_COMPRESSION = 4  # of the Wan tokenizer
-SIZE_MULTIPLE = 16  # the tokenizer's 8 pixels times the models' patch of 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """What to make. Every field except `max_bad`, `overwrite` and `device` changes the bytes that are written."""
-
-    input: Path
-    output: Path
-    vae: Path
-    text_encoder: Path
-    num_frames: int
-    height: int
-    width: int
-    val_fraction: float = 0.1
-    chunks_per_video: int = 1
-    samples_per_shard: int = 32
-    seed: int = 0
-    latent_dtype: str = "bfloat16"
-    max_bad: float = 0.5  # largest share of the input that may be unusable
-    overwrite: bool = False
-    device: str = "auto"  # "auto", "cpu" or "cuda"
-    threads: int = 1  # of torch on the CPU; other counts sum in another order
-
-    def __post_init__(self) -> None:
-        """Reject what can be told wrong without looking at any file."""
-        latent_frames(self.num_frames, TEMPORAL_COMPRESSION)
-        for name, value in (("--height", self.height), ("--width", self.width)):
-            if value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
-                below = max(value // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE
-                raise UserError(
-                    f"{name} {value} must be a multiple of {SIZE_MULTIPLE}; use {below} or {below + SIZE_MULTIPLE}"
-                )
-        if self.latent_dtype not in LATENT_DTYPES:
-            raise UserError(f"--latent-dtype {self.latent_dtype} is none of {', '.join(LATENT_DTYPES)}")
-        if not 0 <= self.max_bad <= 1:
-            raise UserError(f"--max-bad {self.max_bad} must be between 0 and 1")
-        if self.threads < 1:
-            raise UserError(f"--threads {self.threads} must be at least 1")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"--device {self.device} is none of auto, cpu, cuda")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What became of the input."""
-
-    verdicts: tuple[Verdict, ...]  # one per stem of the input, sorted
-    samples: dict[str, int]  # split -> samples
-
-    def count(self, status: str) -> int:
-        """Stems with this status."""
-        return sum(verdict.status == status for verdict in self.verdicts)
-
-    def to_json(self) -> str:
-        """The text of report.json."""
-        counts = {
-            "input": len(self.verdicts),
-            "matched": self.count("used") + self.count("skipped"),
-            "unmatched": self.count("unmatched"),
-            "used": self.count("used"),
-            "skipped": self.count("skipped"),
-        }
-        body = {"counts": counts, "samples": self.samples, "verdicts": [asdict(v) for v in self.verdicts]}
-        return json.dumps(body, indent=2, sort_keys=True) + "\n"
-
-
-class Progress:
-    """What a caller may want to hear about; the methods do nothing."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage of `total` steps begins."""
-
-    def step(self, note: str) -> None:
-        """One step is done."""
-
-    def problem(self, report: Report) -> None:
-        """The work stops because of this input; called before the error is raised."""
+from cosmos_nemo.tokenizers.text import MAX_TOKENS
+from data_prep.loading import Encoders
+from data_prep.options import ShardOptions
+from data_prep.output import REPORT_NAME, Done, index_for_energon, put_in_place, read_done, work_folder
+from data_prep.plan import Shard, plan_shards
+from data_prep.ranks import Ranks, join_ranks
+from data_prep.report import Progress, Report
+from data_prep.scan import Scan, Verdict, Wanted, scan_folder
+from data_prep.workers import make_all
 
 
 def make_shards(options: ShardOptions, *, progress: Progress | None = None) -> Report:
-    """Prepare a dataset, or finish one that was interrupted.
+    """Prepare a dataset, or finish one that was interrupted. Under torchrun, the ranks share the work.
 
     Raises:
         UserError: the input or an option is unusable; a complete dataset in the output folder stays as it was.
     """
-    progress = progress or Progress()
-    encoders = _Encoders(options, progress)
+    with join_ranks() as ranks:
+        return _make_shards(options, progress if progress and ranks.leads else Progress(), ranks)
+
+
+def _make_shards(options: ShardOptions, progress: Progress, ranks: Ranks) -> Report:
+    encoders = Encoders(options, device=ranks.device(options.device))
+    target = options.output
+    scan, shards, output = ranks.share(_plan(options, encoders, progress) if ranks.leads else None)
+    options = replace(options, output=output)
+    progress.stage("encoding", sum(len(shard.chunks) for shard in shards))
+    _make_missing(shards[ranks.rank :: ranks.size], options, encoders, progress)
+    ranks.wait()
+    records = [_record(options.output, shard) for shard in shards]
+    report = _report(scan, records)
+    if ranks.leads:
+        _check_bad(report, options, progress)
+        _finish(options, encoders, scan, records, report)
+        put_in_place(options.output, target)
+    ranks.wait()
+    return report
+
+
+def _plan(options: ShardOptions, encoders: Encoders, progress: Progress) -> tuple[Scan, tuple[Shard, ...], Path]:
+    """Look at the input, decide what goes where, and take the output folder."""
     scan = _scan(options, progress)
     shards = plan_shards(
         scan.clips,
-        num_frames=options.num_frames,
+        num_frames=None if options.whole_videos else options.num_frames,
         chunks_per_video=options.chunks_per_video,
         val_fraction=options.val_fraction,
         samples_per_shard=options.samples_per_shard,
         seed=options.seed,
+        numbered=options.task == "tokenizer",
     )
-    refs = encoders.refs()
-    settings = _settings(options, scan, refs)
-    target = options.output
-    options = replace(options, output=work_folder(target, settings, overwrite=options.overwrite))
+    if options.kind != "video" and not all(read_done(options.output, shard.name) for shard in shards):
+        encoders.video_tokenizer()  # that it does not fit shows before the folder is taken
+    output = work_folder(options.output, _settings(options, encoders, scan), overwrite=options.overwrite)
+    return scan, shards, output
 
-    progress.stage("encoding", sum(len(shard.chunks) for shard in shards))
-    records = []
+
+def _make_missing(shards: tuple[Shard, ...], options: ShardOptions, encoders: Encoders, progress: Progress) -> None:
+    missing = []
     for shard in shards:
-        done = read_done(options.output, shard.name)
-        if done is None:
-            with _cpu_threads(options.threads):
-                done = _make_shard(shard, options, encoders, progress)
-        else:
-            for chunk in shard.chunks:
-                progress.step(chunk.key)
-        records.append(done)
-    report = _report(scan, records)
-    _check_bad(report, options, progress)
-    _finish(options, settings, refs, records, report)
-    put_in_place(options.output, target)
-    return report
+        if read_done(options.output, shard.name) is None:
+            missing.append(shard)
+            continue
+        for chunk in shard.chunks:
+            progress.step(chunk.key)
+    make_all(missing, options, encoders, progress)
 
 
-@contextmanager
-def _cpu_threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class _Encoders:
-    """The two encoders: their files are checked at once, their weights are loaded when first used."""
-
-    def __init__(self, options: ShardOptions, progress: Progress) -> None:
-        from cosmos_nemo.tokenizers.text import find_t5
-        from cosmos_nemo.tokenizers.wan import find_wan
-
-        self._options = options
-        self._progress = progress
-        self._files = {"vae": find_wan(options.vae), "text_encoder": find_t5(options.text_encoder)}
-        self._loaded: tuple[VideoTokenizer, T5TextEncoder] | None = None
-
-    def refs(self) -> dict[str, EncoderRef]:
-        """Paths and hashes of the encoders."""
-        paths = {"vae": self._options.vae, "text_encoder": self._options.text_encoder}
-        return {
-            name: EncoderRef(path=str(paths[name].expanduser().resolve()), sha256=file_sha256(*files))
-            for name, files in self._files.items()
-        }
-
-    def load(self) -> tuple[VideoTokenizer, T5TextEncoder]:
-        """Video tokenizer and text encoder."""
-        if self._loaded is None:
-            import torch
-
-            from cosmos_nemo.tokenizers.text import load_t5
-            from cosmos_nemo.tokenizers.wan import load_wan
-
-            device = self._options.device
-            if device == "cuda" and not torch.cuda.is_available():
-                raise UserError("--device cuda: torch finds no CUDA device; use --device cpu")
-            if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-            vae = load_wan(self._options.vae, device=device)
-            self._loaded = vae, load_t5(self._options.text_encoder, device=device)
-        return self._loaded
+def _record(folder: Path, shard: Shard) -> Done:
+    done = read_done(folder, shard.name)
+    if done is None:
+        raise UserError(f"shard {folder / shard.name} vanished while the others were made; run the command again")
+    return done
 
 
 def _scan(options: ShardOptions, progress: Progress) -> Scan:
@@ -217,7 +92,14 @@ def _scan(options: ShardOptions, progress: Progress) -> Scan:
             started = True
         progress.step(stem)
 
-    scan = scan_folder(options.input, num_frames=options.num_frames, on_file=on_file)
+    wanted = Wanted(
+        num_frames=options.num_frames,
+        fps=options.fps,
+        images=options.num_frames == 1,
+        captions=options.captions,
+        embeddings=options.text_source == "t5_xxl",
+    )
+    scan = scan_folder(options.input, wanted, on_file=on_file)
     _check_bad(_report(scan, []), options, progress)
     return scan
 
@@ -237,102 +119,14 @@ def _check_bad(report: Report, options: ShardOptions, progress: Progress) -> Non
         )
 
 
-def _settings(options: ShardOptions, scan: Scan, encoders: dict[str, EncoderRef]) -> dict[str, Any]:
+def _settings(options: ShardOptions, encoders: Encoders, scan: Scan) -> dict[str, Any]:
     """Everything that determines the bytes of the dataset."""
-    names = (
-        "num_frames",
-        "height",
-        "width",
-        "val_fraction",
-        "chunks_per_video",
-        "samples_per_shard",
-        "seed",
-        "threads",
-    )
     return {
         "schema_version": SCHEMA_VERSION,
-        "latent_dtype": options.latent_dtype,
-        **{name: getattr(options, name) for name in names},
-        **{name: asdict(ref) for name, ref in encoders.items()},
+        **options.settings(),
+        **encoders.settings(),
         "input files": scan.hashes,
     }
-
-
-def _make_shard(shard: Shard, options: ShardOptions, encoders: _Encoders, progress: Progress) -> Done:
-    """Encode and write one shard. A clip that turns out to be broken is left out and noted."""
-    vae, text_encoder = encoders.load()
-    used: Counter[str] = Counter()
-    rates: set[float] = set()
-    shape: tuple[int, ...] | None = None
-    bad: dict[str, str] = {}
-    embeddings = text_encoder.encode([chunk.clip.caption for chunk in shard.chunks])
-
-    def members() -> Iterator[tuple[str, bytes]]:
-        nonlocal shape
-        for chunk, text in zip(shard.chunks, embeddings, strict=True):
-            try:
-                sample = encode_chunk(chunk, options, vae, text)
-            except VideoError as error:
-                bad[chunk.clip.stem] = f"{chunk.clip.source}: {error}"
-            else:
-                used[chunk.clip.stem] += 1
-                rates.add(sample.info.fps)
-                shape = tuple(sample.latent_C_T_H_W.shape)
-                for part, content in to_parts(sample).items():
-                    yield f"{sample.key}.{part}", content
-            progress.step(chunk.key)
-
-    file = options.output / shard.name
-    write_tar(file, members())
-    done = Done(
-        shard=tar_record(file, split=shard.split, samples=used.total()),
-        latent_shape=shape,
-        text_width=text_encoder.width,
-        fps=tuple(sorted(rates)),
-        used=dict(used),
-        bad=bad,
-    )
-    write_done(options.output, done)
-    return done
-
-
-def encode_chunk(chunk: Chunk, options: ShardOptions, vae: VideoTokenizer, text_L_E: Any) -> DiffusionSample:
-    """Read one window of a video, and encode it.
-
-    Raises:
-        VideoError: it cannot be decoded.
-    """
-    import torch
-
-    clip, size = chunk.clip, (options.height, options.width)
-    if clip.probe is None:
-        pixels_3_T_H_W = resize(read_image(clip.path), size)[:, None]
-    else:
-        pixels_3_T_H_W = read_frames(clip.path, clip.probe, start=chunk.start, num_frames=options.num_frames, size=size)
-    latent_1_C_T_H_W = vae.encode(pixels_3_T_H_W[None].float() / 127.5 - 1)
-    return DiffusionSample(
-        key=chunk.key,
-        latent_C_T_H_W=latent_1_C_T_H_W[0].to(getattr(torch, options.latent_dtype)),
-        text_L_E=text_L_E,
-        info=_info(clip, chunk, options),
-    )
-
-
-def _info(clip: Clip, chunk: Chunk, options: ShardOptions) -> SampleInfo:
-    image = options.num_frames == 1
-    return SampleInfo(
-        kind="image" if image else "video",
-        source=clip.source,
-        caption=clip.caption,
-        start_frame=chunk.start,
-        num_frames=options.num_frames,
-        fps=0.0 if image or clip.probe is None else clip.probe.fps,
-        height=options.height,
-        width=options.width,
-        source_height=clip.height,
-        source_width=clip.width,
-        source_num_frames=clip.num_frames,
-    )
 
 
 def _report(scan: Scan, records: list[Done]) -> Report:
@@ -352,37 +146,12 @@ def _report(scan: Scan, records: list[Done]) -> Report:
     return Report(verdicts=tuple(sorted(verdicts, key=lambda v: v.stem)), samples=samples)
 
 
-def _finish(
-    options: ShardOptions,
-    settings: dict[str, Any],
-    encoders: dict[str, EncoderRef],
-    records: list[Done],
-    report: Report,
-) -> None:
+def _finish(options: ShardOptions, encoders: Encoders, scan: Scan, records: list[Done], report: Report) -> None:
     """Write report, index and manifest, in this order, unless they are there already."""
     filled = [done for done in records if done.shard.samples]
     shards = [done.shard for done in filled]
-    rates = sorted({rate for done in filled for rate in done.fps})
-    assert len({done.latent_shape for done in filled}) == 1, "all clips are resized to one size and cut to one length"
-    channels, frames, height, width = filled[0].latent_shape or (0, 0, 0, 0)
-    manifest = Manifest(
-        task="text2image" if options.num_frames == 1 else "video2world",
-        num_frames=options.num_frames,
-        height=options.height,
-        width=options.width,
-        fps=rates[0] if len(rates) == 1 else None,
-        latent_shape=(channels, frames, height, width),
-        latent_dtype=options.latent_dtype,
-        text_width=filled[0].text_width,
-        text_length=MAX_TOKENS,
-        video_tokenizer=encoders["vae"],
-        text_encoder=encoders["text_encoder"],
-        seed=options.seed,
-        shards=tuple(shards),
-        options={k: v for k, v in settings.items() if k not in ("input files", "vae", "text_encoder")},
-        sources=settings["input files"],
-    )
-    written = options.output / "manifest.json"
+    manifest = _manifest(options, encoders, scan, filled)
+    written = options.output / MANIFEST_NAME
     if written.is_file() and written.read_text(encoding="utf-8") == manifest.to_json():
         if (options.output / ".nv-meta" / ".info.json").is_file():
             return
@@ -390,3 +159,40 @@ def _finish(
     write_text_atomic(options.output / REPORT_NAME, report.to_json())
     index_for_energon(options.output, shards)
     manifest.write(options.output)
+
+
+def _manifest(options: ShardOptions, encoders: Encoders, scan: Scan, filled: list[Done]) -> Manifest:
+    shapes = {shape for done in filled for shape in done.shapes}
+    widths = {done.text_width for done in filled} - {None}
+    assert len(shapes) <= 1, "all clips are resized to one size and cut to one length"
+    if len(widths) > 1:
+        raise UserError(f"the text embeddings have widths {sorted(w for w in widths if w)}; make all with one encoder")
+    sizes = zip(*(size for done in filled for size in done.sizes), strict=True)
+    num_frames, height, width = (_common(values) for values in sizes)
+    shape: Any = next(iter(shapes), None)
+    return Manifest(
+        task=options.task,
+        kind=options.kind,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        fps=_common([rate for done in filled for rate in done.fps]),
+        latent_shape=shape if options.kind == "latent" else None,
+        latent_dtype=options.latent_dtype if options.kind == "latent" else None,
+        token_shape=shape if options.kind == "tokens" else None,
+        vocab_size=next((done.vocab_size for done in filled), None),
+        text_width=next(iter(widths), None),
+        text_length=MAX_TOKENS if widths else None,
+        video_tokenizer=encoders.refs.get("video_tokenizer"),
+        text_encoder=encoders.refs.get("text_encoder"),
+        seed=options.seed,
+        shards=tuple(done.shard for done in filled),
+        options=options.settings(),
+        sources=scan.hashes,
+    )
+
+
+def _common(values: Any) -> Any:
+    """The value that all have, or None."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None

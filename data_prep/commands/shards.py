@@ -9,43 +9,86 @@ import typer
 def shards(
     input: Annotated[Path, typer.Option(help="Folder with videos/NAME.mp4 (or NAME.mp4) and metas/NAME.txt.")],
     output: Annotated[Path, typer.Option(help="Folder for the dataset; an interrupted one is completed.")],
-    vae: Annotated[Path, typer.Option(help="Wan video tokenizer: diffusers folder or the published tokenizer.pth.")],
-    text_encoder: Annotated[Path, typer.Option(help="T5 encoder folder, for example a local copy of t5-11b.")],
-    num_frames: Annotated[int, typer.Option(help="Frames per sample, 4k+1: 93 or 61 for video, 1 for images.")] = 93,
-    height: Annotated[int, typer.Option(help="Pixels, a multiple of 16.")] = 704,
-    width: Annotated[int, typer.Option(help="Pixels, a multiple of 16.")] = 1280,
+    family: Annotated[
+        str | None, typer.Option("--for", help="What to train: v2w, t2i, ar or tokenizer; v2w if left out.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe whose frames and sizes to make; the family's usual one if left out.")
+    ] = None,
+    video_tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--video-tokenizer",
+            "--vae",
+            help="For latents: Wan (diffusers folder, tokenizer.pth) or a CV folder; for token ids: a DV folder.",
+        ),
+    ] = None,
+    text_encoder: Annotated[
+        Path | None,
+        typer.Option(help="T5 encoder folder, such as a local t5-11b; t5_xxl/*.pickle are used if left out."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Keep the mp4 files; training encodes them. Always so for tokenizers.")
+    ] = False,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames per sample; of raw video, the least that is of use. The recipe's.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; the recipe's if left out.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; the recipe's if left out.")] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="stretch to the size, or cover it and cut the centre; the recipe's if left out.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Pick frames for this rate; the videos' own if left out.")] = None,
     val_fraction: Annotated[float, typer.Option(help="Share of the videos held out for validation.")] = 0.1,
     chunks_per_video: Annotated[int, typer.Option(help="Windows drawn from each video.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of windows and split.")] = 0,
-    samples_per_shard: Annotated[int, typer.Option(help="Samples per tar file, the unit of resuming.")] = 32,
+    samples_per_shard: Annotated[int, typer.Option(help="Samples per tar file, the unit of work and resuming.")] = 32,
     latent_dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    mp4: Annotated[
+        str, typer.Option(help="Raw video: copy the file, remux its video stream, or encode its frames again.")
+    ] = "copy",
+    cut: Annotated[
+        bool, typer.Option("--cut", help="Raw video, with --mp4 encode: windows of --num-frames, not whole videos.")
+    ] = False,
     max_bad: Annotated[
         float, typer.Option(help="Share of the input that may be unusable before it is an error.")
     ] = 0.5,
     device: Annotated[str, typer.Option(help="Where the encoders run: auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; another number may change last bits.")] = 1,
-    overwrite: Annotated[bool, typer.Option(help="Replace a dataset made with other settings.")] = False,
+    workers: Annotated[
+        int, typer.Option(help="Processes; each holds its own encoders. The bytes do not depend on it.")
+    ] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads per process; another number may change last bits.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset made with other settings.")] = False,
 ) -> None:
-    """Encode videos and captions to an Energon dataset of latents and text embeddings."""
+    """Make an Energon dataset of a folder of videos: latents, token ids or raw video, as the recipe needs."""
+    from data_prep.options import options_for
     from data_prep.progress import ShardProgress, print_report
-    from data_prep.shards import ShardOptions, make_shards
+    from data_prep.shards import make_shards
 
-    options = ShardOptions(
+    options = options_for(
+        family,
+        recipe,
+        raw=raw,
         input=input,
         output=output,
-        vae=vae,
+        video_tokenizer=video_tokenizer,
         text_encoder=text_encoder,
         num_frames=num_frames,
         height=height,
         width=width,
+        fit=fit,
+        fps=fps,
         val_fraction=val_fraction,
         chunks_per_video=chunks_per_video,
         seed=seed,
         samples_per_shard=samples_per_shard,
         latent_dtype=latent_dtype,
+        mp4=mp4,
+        cut=cut,
         max_bad=max_bad,
         device=device,
         threads=threads,
+        workers=workers,
         overwrite=overwrite,
     )
     with ShardProgress() as progress:

@@ -1,12 +1,15 @@
 """Small folders of videos and tiny encoders."""
 
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from cosmos_nemo.data.schema import DiffusionSample, from_parts
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
-from data_prep.shards import ShardOptions
+from data_prep.options import ShardOptions
 from data_prep.video import write_video
 
 
@@ -28,14 +31,40 @@ def clips(tmp_path_factory):
     return folder
 
 
-def add_clip(folder: Path, stem: str, *, num_frames: int = 8, caption: str | None = None, seed: int = 0) -> None:
+def add_clip(
+    folder: Path,
+    stem: str,
+    *,
+    num_frames: int = 8,
+    caption: str | None = None,
+    seed: int = 0,
+    size: tuple[int, int] = (32, 48),
+) -> None:
     """Add a video and, unless it is "", its caption file."""
-    (folder / "videos").mkdir(exist_ok=True)
+    (folder / "videos").mkdir(exist_ok=True, parents=True)
     (folder / "metas").mkdir(exist_ok=True)
-    low = np.random.default_rng(seed).integers(0, 256, (num_frames, 4, 6, 3), dtype=np.uint8)
-    write_video(folder / "videos" / f"{stem}.mp4", low.repeat(8, axis=1).repeat(8, axis=2), fps=12)
+    low = np.random.default_rng(seed).integers(0, 256, (num_frames, 5, 7, 3), dtype=np.uint8)
+    frames = low.repeat(8, axis=1).repeat(8, axis=2)[:, : size[0], : size[1]]
+    write_video(folder / "videos" / f"{stem}.mp4", frames, fps=12)
     if caption != "":
         (folder / "metas" / f"{stem}.txt").write_text((caption or f"a ball called {stem}") + "\n")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a dataset except Energon's SQLite index, whose pages may differ."""
+    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix != ".sqlite")
+    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
+
+
+def samples_in(folder: Path, sample_type: type = DiffusionSample) -> dict[str, Any]:
+    """All samples of a dataset by their keys, read without Energon."""
+    found: dict[str, dict[str, bytes]] = {}
+    for shard in sorted(folder.glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                key, _, part = member.name.partition(".")
+                found.setdefault(key, {})[part] = tar.extractfile(member).read()
+    return {key: from_parts(key, parts, sample_type) for key, parts in found.items()}
 
 
 @pytest.fixture
@@ -46,7 +75,7 @@ def options(encoders, clips, tmp_path):
         fields = {
             "input": clips,
             "output": tmp_path / "shards",
-            "vae": encoders / "vae",
+            "video_tokenizer": encoders / "vae",
             "text_encoder": encoders / "text_encoder",
             "num_frames": 5,
             "height": 32,

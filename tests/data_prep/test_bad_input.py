@@ -148,8 +148,8 @@ def test_numbers_that_make_no_sense_are_refused(options, change, message):
 
 
 def test_missing_encoders_are_named_before_any_work(options, tmp_path):
-    with pytest.raises(UserError, match=r"no Wan video tokenizer at .*nothing"):
-        make_shards(options(vae=tmp_path / "nothing"))
+    with pytest.raises(UserError, match=r"no video tokenizer at .*nothing"):
+        make_shards(options(video_tokenizer=tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"no T5 text encoder at .*nothing"):
         make_shards(options(text_encoder=tmp_path / "nothing"))
     assert not options().output.exists()

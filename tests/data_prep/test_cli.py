@@ -37,7 +37,7 @@ def test_the_closing_table_names_every_problem(options, clips, tmp_path):
     for name in ("videos", "metas"):
         (folder / name).symlink_to(clips / name)
     chosen = options()
-    arguments = ["--input", folder, "--output", chosen.output, "--vae", chosen.vae, "--num-frames", 9]
+    arguments = ["--input", folder, "--output", chosen.output, "--vae", chosen.video_tokenizer, "--num-frames", 9]
     arguments += ["--text-encoder", chosen.text_encoder, "--height", 32, "--width", 48]
     with pytest.raises(UserError, match="none of 6 inputs"):
         run("shards", *arguments)

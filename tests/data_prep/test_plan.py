@@ -10,9 +10,19 @@ from data_prep.scan import Clip
 
 
 def make_clip(stem, num_frames):
-    probe = VideoProbe(height=8, width=8, fps=1.0, codec="h264", pts=tuple(range(num_frames)), keyframes=())
     path = Path(f"videos/{stem}.mp4")
-    return Clip(stem=stem, path=path, source=str(path), caption="x", probe=probe, height=8, width=8)
+    return Clip(
+        stem=stem,
+        path=path,
+        source=str(path),
+        caption="x",
+        is_image=False,
+        num_frames=num_frames,
+        fps=1.0,
+        height=8,
+        width=8,
+        source_num_frames=num_frames,
+    )
 
 
 CLIPS = tuple(make_clip(f"clip{i:02d}", 10 + i) for i in range(20))

@@ -9,28 +9,13 @@ import torch
 
 from cosmos_nemo.data.energon import train_loader, val_loader
 from cosmos_nemo.data.frames import probe_video, read_frames
-from cosmos_nemo.data.schema import check_shards, from_parts, read_manifest
+from cosmos_nemo.data.schema import check_shards, read_manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.text import load_t5
 from cosmos_nemo.tokenizers.wan import load_wan
+from data_prep.samples import SampleMaker
 from data_prep.shards import make_shards
-from tests.data_prep.conftest import add_clip
-
-
-def contents(folder):
-    """Every file of a dataset except Energon's SQLite index, whose pages may differ."""
-    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix != ".sqlite")
-    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
-
-
-def samples_in(folder):
-    found = {}
-    for shard in sorted(folder.glob("*.tar")):
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                key, _, part = member.name.partition(".")
-                found.setdefault(key, {})[part] = tar.extractfile(member).read()
-    return {key: from_parts(key, parts) for key, parts in found.items()}
+from tests.data_prep.conftest import add_clip, contents, samples_in
 
 
 def test_samples_hold_what_the_encoders_say(options, encoders, clips):
@@ -109,9 +94,7 @@ def test_two_runs_give_the_same_bytes(options, tmp_path):
 def test_a_killed_run_completes_to_the_same_bytes(options, tmp_path, monkeypatch):
     whole, killed = options(output=tmp_path / "a"), options(output=tmp_path / "b")
     make_shards(whole)
-    from data_prep import shards
-
-    original, calls = shards.encode_chunk, []
+    original, calls = SampleMaker.make, []
 
     def die_on_the_fourth(*args):
         calls.append(1)
@@ -119,7 +102,7 @@ def test_a_killed_run_completes_to_the_same_bytes(options, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(shards, "encode_chunk", die_on_the_fourth)
+    monkeypatch.setattr(SampleMaker, "make", die_on_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         make_shards(killed)
     assert not (killed.output / "manifest.json").exists()
@@ -146,7 +129,7 @@ def test_a_finished_dataset_is_left_alone(options, monkeypatch):
     chosen = options()
     first = make_shards(chosen)
     times = {f: f.stat().st_mtime_ns for f in chosen.output.rglob("*")}
-    monkeypatch.setattr("data_prep.shards.encode_chunk", lambda *a: pytest.fail("encoded again"))
+    monkeypatch.setattr(SampleMaker, "make", lambda *a: pytest.fail("encoded again"))
     assert make_shards(chosen) == first
     assert {f: f.stat().st_mtime_ns for f in chosen.output.rglob("*")} == times
 
@@ -172,7 +155,7 @@ def test_overwriting_replaces_a_dataset_and_nothing_else(options):
     make_shards(options())
     keep = options().output / "notes.txt"
     keep.write_text("mine")
-    make_shards(options(num_frames=1, overwrite=True, samples_per_shard=32))
+    make_shards(options(task="text2image", num_frames=1, overwrite=True, samples_per_shard=32))
     manifest = read_manifest(options().output)
     assert manifest.task == "text2image"
     assert sorted(f.name for f in options().output.glob("*.tar")) == ["train-000000.tar", "val-000000.tar"]

@@ -1,0 +1,157 @@
+"""What `data_prep shards` is asked to make."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cosmos_nemo.data.clip_specs import FAMILIES, ClipSpec, clip_spec
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.tokenizers.base import latent_frames
+
+LATENT_DTYPES = ("bfloat16", "float32")
+MP4_MODES = ("copy", "remux", "encode")
+SMALLEST_TEMPORAL_COMPRESSION = 4  # of the Wan tokenizer; the loaded one is asked again
+NOT_IN_BYTES = ("input", "output", "video_tokenizer", "text_encoder", "max_bad", "overwrite", "device", "workers")
+"""Options that do not change the bytes of a dataset, and the paths, whose contents are recorded instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """What to make of what. Every field that is not in `NOT_IN_BYTES` changes the bytes that are written."""
+
+    input: Path
+    output: Path
+    task: str = "video2world"
+    kind: str = "latent"
+    video_tokenizer: Path | None = None  # for latents and token ids
+    text_encoder: Path | None = None  # None takes t5_xxl/*.pickle where a text embedding is needed
+    num_frames: int
+    height: int | None
+    width: int | None
+    fit: str = "stretch"
+    size_multiple: int = 16
+    captions: bool = True  # whether a source without a caption is of no use
+    fps: float | None = None  # frames are picked for this rate; None takes them as they are
+    val_fraction: float = 0.1
+    chunks_per_video: int = 1
+    samples_per_shard: int = 32
+    seed: int = 0
+    latent_dtype: str = "bfloat16"
+    mp4: str = "copy"  # of raw video: the file as it is, its video stream alone, or decoded and encoded again
+    cut: bool = False  # of raw video: windows of num_frames, instead of whole videos
+    max_bad: float = 0.5  # largest share of the input that may be unusable
+    overwrite: bool = False
+    device: str = "auto"  # "auto", "cpu" or "cuda"
+    threads: int = 1  # of torch on the CPU, in each worker; other counts sum in another order
+    workers: int = 1  # processes
+
+    def __post_init__(self) -> None:
+        """Reject what can be told wrong without looking at any file."""
+        if self.kind == "video" and self.num_frames < 1:
+            raise UserError(f"--num-frames {self.num_frames} must be at least 1")
+        if self.kind != "video":
+            latent_frames(self.num_frames, SMALLEST_TEMPORAL_COMPRESSION)
+        self._check_size()
+        for name, value, words in (
+            ("--latent-dtype", self.latent_dtype, LATENT_DTYPES),
+            ("--mp4", self.mp4, MP4_MODES),
+            ("--device", self.device, ("auto", "cpu", "cuda")),
+        ):
+            if value not in words:
+                raise UserError(f"{name} {value} is none of {', '.join(words)}")
+        if not 0 <= self.max_bad <= 1:
+            raise UserError(f"--max-bad {self.max_bad} must be between 0 and 1")
+        for name, count in (("--threads", self.threads), ("--workers", self.workers)):
+            if count < 1:
+                raise UserError(f"{name} {count} must be at least 1")
+        if self.fps is not None and self.fps <= 0:
+            raise UserError(f"--fps {self.fps} must be positive")
+        self._check_raw()
+        if self.kind != "video" and self.video_tokenizer is None:
+            raise UserError("--video-tokenizer is needed to make latents or token ids; or keep the videos with --raw")
+        if self.kind != "video" and self.captions and self.text_source is None:
+            raise UserError(
+                f"--text-encoder is needed, or embeddings in {self.input}/t5_xxl (`python -m data_prep t5` makes them)"
+            )
+
+    def _check_size(self) -> None:
+        if (self.height is None) != (self.width is None):
+            raise UserError("give both --height and --width, or neither")
+        if self.height is None and self.kind != "video":
+            raise UserError("--height and --width are needed: all samples get one size")
+        multiple = 2 if self.kind == "video" else self.size_multiple  # H.264 stores colours at half the size
+        for name, value in (("--height", self.height), ("--width", self.width)):
+            if value is not None and (value < multiple or value % multiple):
+                below = max(value // multiple, 1) * multiple
+                raise UserError(f"{name} {value} must be a multiple of {multiple}; use {below} or {below + multiple}")
+
+    def _check_raw(self) -> None:
+        if self.kind != "video":
+            return
+        needs_encoding = [
+            name
+            for name, given in (("--height and --width", self.height), ("--fps", self.fps), ("--cut", self.cut))
+            if given
+        ]
+        if self.mp4 != "encode" and needs_encoding:
+            raise UserError(f"{needs_encoding[0]}: changing raw video needs --mp4 encode (now --mp4 {self.mp4})")
+        if self.chunks_per_video > 1 and not self.cut:
+            raise UserError("--chunks-per-video: whole videos give one sample each; add --mp4 encode --cut for windows")
+
+    @property
+    def text_source(self) -> str | None:
+        """Where text embeddings come from: "encoder", the input's "t5_xxl" folder, or nowhere."""
+        if not self.captions:
+            return None
+        if self.text_encoder is not None:
+            return "encoder"
+        return "t5_xxl" if (self.input / "t5_xxl").is_dir() else None
+
+    @property
+    def whole_videos(self) -> bool:
+        """Whether a sample is a whole file."""
+        return self.kind == "video" and not self.cut
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the bytes of the dataset, apart from the contents of files."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_IN_BYTES}
+        return chosen | {"text_source": self.text_source}
+
+
+def options_for(family: str | None, recipe: str | None, *, raw: bool = False, **given: Any) -> ShardOptions:
+    """Options with what the user left out (None) filled in from a recipe's clips.
+
+    Args:
+        family: v2w, t2i, ar or tokenizer; None takes the recipe's.
+        recipe: name of a recipe; None takes the usual one of the family.
+        raw: keep videos as they are, to be encoded in training.
+        given: fields of `ShardOptions`.
+
+    Raises:
+        UserError: no such family or recipe.
+    """
+    spec = _spec(family, recipe)
+    defaults: dict[str, Any] = {
+        name: getattr(spec, name) for name in ("task", "kind", "num_frames", "height", "width", "fit", "size_multiple")
+    }
+    defaults["captions"] = spec.text_length is not None or given.get("text_encoder") is not None
+    if raw:
+        # Sizes are then training's concern, unless they are asked for here.
+        defaults |= {"kind": "video", "height": None, "width": None}
+    fields_ = defaults | {name: value for name, value in given.items() if value is not None}
+    if fields_["task"] == "video2world" and fields_["num_frames"] == 1:
+        fields_["task"] = "text2image"
+    return ShardOptions(**fields_)
+
+
+def _spec(family: str | None, recipe: str | None) -> ClipSpec:
+    if family is not None and family not in FAMILIES:
+        raise UserError(f"--for {family} is none of {', '.join(FAMILIES)}")
+    name = recipe or FAMILIES[family or "v2w"]
+    try:
+        spec = clip_spec(name)
+    except KeyError:
+        raise UserError(f"--recipe {name}: no such recipe; `cosmos-nemo recipes` lists them") from None
+    if family is not None and spec.task != clip_spec(FAMILIES[family]).task:
+        raise UserError(f"--recipe {name} is for the task {spec.task}, not for --for {family}; give one of them")
+    return spec
