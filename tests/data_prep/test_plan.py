@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_nemo.data.frames import VideoProbe
 from data_prep.plan import choose_chunks, plan_shards, sample_key
 from data_prep.scan import Clip
 
