@@ -1,6 +1,7 @@
 """What the clips of each recipe are: the one table that `data_prep` and the recipes share. It imports nothing heavy."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 TEXT_LENGTH = 512  # tokens of a text embedding that the published models were trained with
 TINY_TEXT_LENGTH = 64
@@ -25,7 +26,7 @@ _T2I = replace(_V2W, task="text2image", num_frames=1, height=768, width=1360)
 # DV8x16x16, one chunk of 33 frames; frames keep their aspect ratio and are cut.
 _AR = ClipSpec(task="autoregressive", kind="tokens", num_frames=33, height=640, width=1024, fit="cover")
 _TOKENIZER = ClipSpec(task="tokenizer", kind="video", num_frames=49, height=None, width=None)
-_TINY = {"height": 64, "width": 96}
+_TINY: dict[str, Any] = {"height": 64, "width": 96}
 
 CLIP_SPECS: dict[str, ClipSpec] = {
     "cosmos_v2w_2b": _V2W,
