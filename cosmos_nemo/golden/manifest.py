@@ -29,6 +29,8 @@ class Case:
     config: dict[str, Any]
     tolerance: dict[str, float]
     files: dict[str, dict[str, Any]] = field(repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What else the entry says: settings of an optimizer, sub-cases, ..."""
 
     def setting(self, key: str) -> Any:
         """Return a value of the case's config.
@@ -39,6 +41,16 @@ class Case:
         if key not in self.config:
             raise UserError(f"config has no '{key}'")
         return self.config[key]
+
+    def allowed(self, quantity: str) -> dict[str, float]:
+        """Return the absolute tolerance of a kind of quantity ("logits", "gradients", ...).
+
+        Raises:
+            UserError: the case gives none.
+        """
+        if quantity not in self.tolerance:
+            raise UserError(f"tolerance {dict(self.tolerance)} has no '{quantity}'")
+        return {"atol": self.tolerance[quantity]}
 
     def load(self, role: str = "io") -> "Tensors":
         """Read one of the case's files, after checking that it is the file the manifest means.
@@ -138,6 +150,7 @@ def _parse(path: Path, number: int, entry: Any) -> Case:
         config=entry.get("config") or {},
         tolerance=entry.get("tolerance") or {},
         files=entry["files"],
+        extra={key: value for key, value in entry.items() if key not in Case.__dataclass_fields__},
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.golden.autoregressive import check_abs_pos_emb, check_ar_rope, check_model
 from cosmos_nemo.golden.compare import Comparison
 from cosmos_nemo.golden.lora import check_lora
 from cosmos_nemo.golden.loss import check_loss
@@ -35,13 +36,15 @@ CHECKERS: dict[tuple[str, str], Checker] = {
     ("sampler", "predict2"): check_sampler,
     ("lora", "predict2"): check_lora,
     ("sigma_sampling", "predict2"): _pure(check_sigma_sampling),
+    ("ar_model", "autoregressive"): check_model,
+    ("ar_rope", "autoregressive"): _pure(check_ar_rope),
+    ("ar_abs_pos_emb", "autoregressive"): _pure(check_abs_pos_emb),
     **{(kind, family): check for family in ("predict2", "predict1") for kind, check in _SHARED.items()},
 }
 """(kind, family) -> checker. A case of several families ("predict2+predict1") must have the same one for each."""
 
 NOT_YET: frozenset[tuple[str, str]] = frozenset(
     [(kind, "predict1") for kind in ("dit_forward", "loss", "sampler", "sigma_sampling", "lora")]
-    + [(kind, "autoregressive") for kind in ("ar_model", "ar_rope", "ar_abs_pos_emb")]
     + [(kind, "tokenizer") for kind in ("tokenizer", "tok_fsq", "tok_haar", "tok_losses")]
 )
 """Kinds of the model families that this project does not have yet."""
