@@ -79,7 +79,8 @@ def _rows(result: Result, *, verbose: bool) -> list[tuple[str, ...]]:
     count = len(result.comparisons)
     quantity = worst.quantity + (f" (worst of {count})" if count > 1 else "")
     first = next((c for c in result.comparisons if not c.passed), worst)
-    notes = (worst.note, result.note, "" if first is worst else f"first to deviate: {first.quantity}")
+    remarks = dict.fromkeys(c.note for c in result.comparisons if c.passed and c.note and c is not worst)
+    notes = (worst.note, result.note, "" if first is worst else f"first to deviate: {first.quantity}", *remarks)
     return [_row(result.case, worst, quantity, result.status, "; ".join(filter(None, notes)))]
 
 
