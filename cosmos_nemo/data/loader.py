@@ -31,6 +31,7 @@ from megatron.energon import (
 from megatron.energon.savable_loader import BasicDataLoader, SavableDataLoader
 from torch.utils.data import DataLoader
 
+from cosmos_nemo.data import bare
 from cosmos_nemo.data.schema import (
     SAMPLE_TYPES,
     Manifest,
@@ -160,7 +161,6 @@ class SampleTaskEncoder(DefaultTaskEncoder[Any, Any, Any, BatchT], Generic[Sampl
             content = from_parts(raw["__key__"], parts, self.sample_type)
         except SampleError as error:
             self.skip(error, raw["__sources__"][0].shard_name)
-        self.skipped.good()
         return CookedSample(**basic_sample_keys(raw), content=content)
 
     def skip(self, error: Exception, shard: str) -> NoReturn:
@@ -172,6 +172,7 @@ class SampleTaskEncoder(DefaultTaskEncoder[Any, Any, Any, BatchT], Generic[Sampl
     def encode_sample(self, sample: CookedSample) -> Any:
         """Check the sample against the dataset; see `check`."""
         self.check(sample.content, shard_of(sample))
+        self.skipped.good()
         return sample
 
     @stateless
@@ -192,9 +193,10 @@ def open_dataset(path: str | os.PathLike[str]) -> Manifest | None:
     """Check that `path` can be trained on, before anything expensive starts.
 
     Args:
-        path: a folder made by `python -m data_prep shards`, or the yaml file of an Energon Metadataset.
+        path: a folder made by `python -m data_prep shards`, a bare folder of tars (see `bare`), or the yaml file of an
+            Energon Metadataset.
 
-    Returns: the folder's manifest; None for a yaml file, whose parts are checked sample by sample.
+    Returns: the folder's manifest; None where there is none and samples are checked one by one.
 
     Raises:
         UserError: it does not exist, is incomplete, or a shard is missing or truncated.
@@ -203,6 +205,9 @@ def open_dataset(path: str | os.PathLike[str]) -> Manifest | None:
     if not place.exists():
         raise UserError(f"data path {place} does not exist; make it with `python -m data_prep shards`")
     if place.is_file():
+        return None
+    if bare.is_bare(place):
+        bare.check_index(place)
         return None
     manifest = read_manifest(place)
     check_shards(place, manifest)
@@ -282,9 +287,12 @@ def val_loader(
     """
     manifest = open_dataset(path)
     limit = limit_batches
-    if manifest is not None:
+    samples = manifest.num_samples("val") if manifest is not None else None
+    if manifest is None and Path(path).is_dir():
+        samples = bare.count_samples(Path(path), "val")
+    if samples is not None:
         workers = max(1, num_workers)
-        per_worker = manifest.num_samples("val") // (dp_size * workers)
+        per_worker = samples // (dp_size * workers)
         if per_worker == 0:
             logger.warning("%s has too few val samples for %d readers: no validation", path, dp_size * workers)
             return None

@@ -87,6 +87,10 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
             skipped: counts the samples that cannot be read.
         """
 
+    def make_val_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> SampleTaskEncoder[Any, Any]:
+        """The same for validation."""
+        return self.make_encoder(manifest, skipped)
+
     def open(self) -> list[Dataset]:
         """Look at the folders, of training first.
 
@@ -107,16 +111,19 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
         return found
 
     def open_dataset(self, field: str, path: str) -> Dataset:
-        """Look at one folder with a manifest.
+        """Look at one folder.
 
         Raises:
             UserError: incomplete or truncated.
         """
+        from cosmos_nemo.data import bare
         from cosmos_nemo.data.loader import open_dataset
 
         manifest = open_dataset(path)
-        assert manifest is not None, "a folder has one"
-        train, val = manifest.num_samples("train"), manifest.num_samples("val")
+        if manifest is not None:
+            train, val = manifest.num_samples("train"), manifest.num_samples("val")
+        else:
+            train, val = (bare.count_samples(Path(path), split) for split in ("train", "val"))
         return Dataset(field=field, path=path, manifest=manifest, num_train=train, num_val=val)
 
     def train_dataloader(self) -> TimedStream:
@@ -154,7 +161,7 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
         make = functools.partial(
             val_loader,
             self.val_path or self.path,
-            self.make_encoder,
+            self.make_val_encoder,
             dp_rank=rank,
             dp_size=size,
             dp_group=group,
@@ -218,9 +225,14 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
     def _identity(self) -> str:
         """Digest of what the dataset consists of, wherever it lies."""
         manifest = Path(self.path) / "manifest.json"
-        if not manifest.is_file():
-            return ""
-        shards = json.loads(manifest.read_text())["shards"]
+        shards: Any
+        if manifest.is_file():
+            shards = json.loads(manifest.read_text())["shards"]
+        else:
+            from cosmos_nemo.data import bare
+
+            counts = bare.shard_counts(Path(self.path))
+            shards = [(name, count, (Path(self.path) / name).stat().st_size) for name, count in sorted(counts.items())]
         return hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
 
 
