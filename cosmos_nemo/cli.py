@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from cosmos_nemo.checkpoints.cli import ckpt
 from cosmos_nemo.errors import UserError
 
 app = typer.Typer(
@@ -23,7 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ckpt = typer.Typer(help="Move weights between training checkpoints and published files.", no_args_is_help=True)
 app.add_typer(ckpt, name="ckpt")
 
 # The command's own parser reads the rest of the line, --help included.
@@ -154,60 +154,6 @@ def report(
         next_commands=next,
     )
     print(f"wrote {output}")
-
-
-_Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")]
-_Dtype = Annotated[str | None, typer.Option(help="Cast to this, e.g. bfloat16; the source's if left out.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
-
-
-@ckpt.command("import")
-def ckpt_import(
-    source: Annotated[Path, typer.Argument(help="Published .pt, .safetensors or diffusers folder.")],
-    target: Annotated[Path, typer.Argument(help="Run folder to make.")],
-    ema: _Ema = False,
-    dtype: _Dtype = None,
-    overwrite: _Overwrite = False,
-) -> None:
-    """Published weights -> a run folder that training and generate take."""
-    from cosmos_nemo.checkpoints import commands
-
-    print(commands.import_checkpoint(source, target, ema=ema, dtype=dtype, overwrite=overwrite))
-
-
-@ckpt.command("export")
-def ckpt_export(
-    source: Annotated[Path, typer.Argument(help="Run folder, an iter_* folder, or published weights.")],
-    target: Annotated[Path, typer.Argument(help=".pt or .safetensors file; for diffusers names a folder.")],
-    format: Annotated[str, typer.Option(help="original or diffusers.")] = "original",
-    ema: _Ema = False,
-    dtype: _Dtype = None,
-    overwrite: _Overwrite = False,
-) -> None:
-    """Training checkpoint -> the published format."""
-    from cosmos_nemo.checkpoints import commands
-
-    print(commands.export_checkpoint(source, target, format=format, dtype=dtype, ema=ema, overwrite=overwrite))
-
-
-@ckpt.command("verify")
-def ckpt_verify(
-    path: Annotated[Path, typer.Argument(help="Checkpoint or published weights.")], ema: _Ema = False
-) -> None:
-    """Check that a checkpoint is complete."""
-    from cosmos_nemo.checkpoints import commands
-
-    print(commands.verify(path, ema=ema))
-
-
-@ckpt.command("info")
-def ckpt_info(
-    path: Annotated[Path, typer.Argument(help="Checkpoint or published weights.")], ema: _Ema = False
-) -> None:
-    """Say what a checkpoint is."""
-    from cosmos_nemo.checkpoints import commands
-
-    print(commands.info(path, ema=ema))
 
 
 @app.command()

@@ -21,7 +21,13 @@ from cosmos_nemo.checkpoints.layout import (
     manifest_sizes,
     open_checkpoint,
 )
-from cosmos_nemo.checkpoints.megatron import MODEL_PREFIX, load_training_checkpoint, save_imported, stored_shapes
+from cosmos_nemo.checkpoints.megatron import (
+    MODEL_PREFIX,
+    load_training_checkpoint,
+    save_imported,
+    stored_dtype,
+    stored_shapes,
+)
 from cosmos_nemo.checkpoints.published import detect_naming, outline, read_published
 from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
@@ -105,7 +111,7 @@ def export_checkpoint(
             info = find_checkpoint(source)
             architecture = run_architecture(info)
             # Averages are fp32 whatever the weights are, so they are rounded once, at most.
-            model = build_model(architecture, dtype=(ema and cast) or _stored_dtype(info))
+            model = build_model(architecture, dtype=(ema and cast) or stored_dtype(info))
             load_training_checkpoint(model, info, ema=ema)
             origin, step = f"{info.path} (step {info.step}{', averaged weights' * ema})", info.step
         else:
@@ -175,7 +181,7 @@ def info(path: str | Path, *, ema: bool = False) -> str:
         architecture = run_architecture(checkpoint) if checkpoint.run else {}
         shapes = stored_shapes(checkpoint)
         rows["recipe"] = checkpoint.run.get("recipe") or checkpoint.run.get("imported_from") or "unknown"
-        rows["dtype"] = _stored_dtype(checkpoint)
+        rows["dtype"] = stored_dtype(checkpoint)
     else:
         state = read_published(path, ema=ema)
         architecture = infer_config(state)
@@ -206,14 +212,6 @@ def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
-
-
-def _stored_dtype(info: CheckpointInfo) -> torch.dtype:
-    """The dtype in which a training checkpoint holds the network."""
-    from megatron.core import dist_checkpointing
-
-    metadata = dist_checkpointing.load_tensors_metadata(str(info.weights))
-    return next(t.dtype for key, t in metadata.items() if key.startswith(MODEL_PREFIX))
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -116,6 +116,14 @@ def stored_shapes(info: CheckpointInfo, *, prefix: str = MODEL_PREFIX) -> dict[s
     return shapes
 
 
+def stored_dtype(info: CheckpointInfo) -> torch.dtype:
+    """The dtype in which a training checkpoint holds the network."""
+    from megatron.core import dist_checkpointing
+
+    metadata = dist_checkpointing.load_tensors_metadata(str(info.weights))
+    return next(t.dtype for key, t in metadata.items() if key.startswith(MODEL_PREFIX))
+
+
 def check_keys(info: CheckpointInfo, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Raise unless the checkpoint has exactly the expected network tensors in their full shapes.
 

@@ -75,9 +75,22 @@ def test_options_of_generate_are_the_fields_of_its_options() -> None:
             ((Path("a.pt"), Path("run")), {"ema": True, "dtype": "bfloat16", "overwrite": False}),
         ),
         (
-            ["ckpt", "export", "run", "b.pt", "--format", "diffusers", "--overwrite"],
+            ["ckpt", "export", "run", "b.pt", "--tensor-parallel", "4", "--overwrite"],
             "export_checkpoint",
-            ((Path("run"), Path("b.pt")), {"ema": False, "dtype": None, "overwrite": True, "format": "diffusers"}),
+            (
+                (Path("run"), Path("b.pt")),
+                {"ema": False, "dtype": None, "overwrite": True, "format": "original", "tensor_parallel": 4},
+            ),
+        ),
+        (
+            ["ckpt", "shard", "a.pt", "--tensor-parallel", "4", "--target", "b.pt"],
+            "shard_checkpoint",
+            ((Path("a.pt"), Path("b.pt")), {"tensor_parallel": 4, "overwrite": False}),
+        ),
+        (
+            ["ckpt", "merge", "a.pt", "b.pt"],
+            "merge_checkpoint",
+            ((Path("a.pt"), Path("b.pt")), {"tensor_parallel": None, "overwrite": False}),
         ),
         (["ckpt", "verify", "run"], "verify", ((Path("run"),), {"ema": False})),
         (["ckpt", "info", "run"], "info", ((Path("run"),), {"ema": False})),
@@ -86,13 +99,23 @@ def test_options_of_generate_are_the_fields_of_its_options() -> None:
 def test_ckpt_commands_pass_their_options(
     monkeypatch: pytest.MonkeyPatch, command: list[str], function: str, expected: tuple
 ) -> None:
-    from cosmos_nemo.checkpoints import commands
+    from cosmos_nemo.checkpoints import commands, shard_commands
 
     seen = []
-    monkeypatch.setattr(commands, function, lambda *args, **kwargs: seen.append((args, kwargs)) or "done")
+    module = commands if hasattr(commands, function) else shard_commands
+    monkeypatch.setattr(module, function, lambda *args, **kwargs: seen.append((args, kwargs)) or "done")
     result = CliRunner().invoke(cli.app, command)
     assert (result.exit_code, result.stdout) == (0, "done\n")
     assert seen == [expected]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_diff_tells_by_its_exit_code(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    from cosmos_nemo.checkpoints import diff
+
+    monkeypatch.setattr(diff, "diff", lambda a, b, **kwargs: ("text", same))
+    result = CliRunner().invoke(cli.app, ["ckpt", "diff", "a", "b"])
+    assert (result.exit_code, result.stdout) == (0 if same else 1, "text\n")
 
 
 def test_golden_returns_the_exit_code_of_the_comparison(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
