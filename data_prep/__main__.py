@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from cosmos_nemo.errors import UserError
-from data_prep.commands import encoders, sample, shards
+from data_prep.commands import encoders, extract_images, metas, sample, shards
 
 app = typer.Typer(
     name="data_prep",
@@ -17,6 +17,8 @@ app = typer.Typer(
 
 app.command()(sample.sample)
 app.command()(encoders.encoders)
+app.command()(metas.metas)
+app.command()(extract_images.extract_images)
 app.command()(shards.shards)
 
 

@@ -5,8 +5,18 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from data_prep.report import Progress as ShardEvents
 from data_prep.report import Report
@@ -14,11 +24,20 @@ from data_prep.report import Report
 MAX_ROWS = 30  # of the table; report.json has them all
 
 
+class _RateColumn(ProgressColumn):
+    """Steps per second, of late."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text("" if rate is None else f"{rate:.3g}/s")
+
+
 def _progress() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
