@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from cosmos_nemo.errors import UserError
-from data_prep.commands import encoders, extract_images, metas, sample, shards
+from data_prep.commands import encoders, extract_images, metas, sample, shards, t5
 
 app = typer.Typer(
     name="data_prep",
@@ -19,6 +19,7 @@ app.command()(sample.sample)
 app.command()(encoders.encoders)
 app.command()(metas.metas)
 app.command()(extract_images.extract_images)
+app.command()(t5.t5)
 app.command()(shards.shards)
 
 

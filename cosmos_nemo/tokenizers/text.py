@@ -42,14 +42,17 @@ class T5TextEncoder:
         return self
 
     @torch.no_grad()
-    def encode(self, captions: Sequence[str], *, batch_size: int = 8) -> list[Tensor]:
+    def encode(
+        self, captions: Sequence[str], *, batch_size: int = 8, dtype: torch.dtype = torch.bfloat16
+    ) -> list[Tensor]:
         """Embed captions. Equal captions are computed once.
 
         Args:
             captions: any number of texts.
             batch_size: texts per forward pass; texts of similar length go together.
+            dtype: of the result; not float16, as T5-11B has activations beyond 65504.
 
-        Returns: per caption its embedding, trimmed to its token count, shape [L, width], bfloat16, on the CPU.
+        Returns: per caption its embedding, trimmed to its token count, shape [L, width], on the CPU.
             Equal captions share one tensor.
         """
         unique = list(dict.fromkeys(captions))
@@ -58,7 +61,8 @@ class T5TextEncoder:
         embeddings: dict[str, Tensor] = {}
         for start in range(0, len(by_length), batch_size):
             chunk = by_length[start : start + batch_size]
-            embeddings.update(zip(chunk, self._encode_batch([tokens[c] for c in chunk]), strict=True))
+            hidden = self._encode_batch([tokens[c] for c in chunk])
+            embeddings.update(zip(chunk, (text_L_E.to(dtype) for text_L_E in hidden), strict=True))
         return [embeddings[c] for c in captions]
 
     def _encode_batch(self, tokens: list[list[int]]) -> list[Tensor]:
@@ -69,9 +73,9 @@ class T5TextEncoder:
             ids_B_L[row, : len(ids)] = torch.tensor(ids)
             mask_B_L[row, : len(ids)] = 1
         device = next(self.model.parameters()).device
-        hidden = self.model(input_ids=ids_B_L.to(device), attention_mask=mask_B_L.to(device)).last_hidden_state
-        # bfloat16, not float16: T5-11B has activations beyond 65504.
-        hidden_B_L_E = hidden.to(torch.bfloat16).cpu()
+        hidden_B_L_E = self.model(
+            input_ids=ids_B_L.to(device), attention_mask=mask_B_L.to(device)
+        ).last_hidden_state.cpu()
         return [hidden_B_L_E[row, : len(ids)].clone() for row, ids in enumerate(tokens)]
 
 
