@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from cosmos_nemo.errors import UserError
-from data_prep.commands import encoders, extract_images, metas, sample, shards, t5
+from data_prep.commands import encoders, extract_images, hdvila, metas, sample, shards, t5
 
 app = typer.Typer(
     name="data_prep",
@@ -20,6 +20,7 @@ app.command()(encoders.encoders)
 app.command()(metas.metas)
 app.command()(extract_images.extract_images)
 app.command()(t5.t5)
+app.command()(hdvila.hdvila)
 app.command()(shards.shards)
 
 

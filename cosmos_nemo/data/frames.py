@@ -29,6 +29,7 @@ __all__ = [
     "VideoProbe",
     "VideoSource",
     "iter_frames",
+    "nearest_index",
     "probe_video",
     "read_frames",
     "read_image",
@@ -133,13 +134,16 @@ def resampled_indices(probe: VideoProbe, fps: float) -> list[int]:
     rate = Fraction(fps).limit_denominator(1001)
     if rate <= 0:
         raise VideoError(f"frame rate {fps} asked; it must be positive")
+    count = max(1, int(probe.duration * rate + Fraction(1, 2)))
+    return [nearest_index(probe, k / rate) for k in range(count)]
+
+
+def nearest_index(probe: VideoProbe, seconds: Fraction) -> int:
+    """The frame nearest to a time counted from the first one; the earlier one of two that are equally near."""
     times = probe.seconds
-    indices = []
-    for k in range(max(1, int(probe.duration * rate + Fraction(1, 2)))):
-        after = bisect.bisect_left(times, k / rate)
-        candidates = [i for i in (after - 1, after) if 0 <= i < len(times)]
-        indices.append(min(candidates, key=lambda i: (abs(times[i] - k / rate), i)))
-    return indices
+    after = bisect.bisect_left(times, seconds)
+    candidates = [index for index in (after - 1, after) if 0 <= index < len(times)]
+    return min(candidates, key=lambda index: (abs(times[index] - seconds), index))
 
 
 class _LostError(Exception):

@@ -26,6 +26,7 @@ def write(
     frames_T_H_W_3: np.ndarray,
     *,
     pts: Sequence[int] | None = None,
+    rate: int | Fraction = 24,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     b_frames: int = 3,
@@ -37,7 +38,8 @@ def write(
     Args:
         path: the file; its suffix is the format.
         frames_T_H_W_3: uint8 RGB.
-        pts: presentation times in milliseconds; 24 frames per second if left out.
+        pts: presentation times in milliseconds; evenly spaced if left out.
+        rate: frames per second.
         codec: encoder.
         pixel_format: of the file.
         b_frames: frames in a row that refer to later ones.
@@ -46,7 +48,7 @@ def write(
     """
     options = {"bf": str(b_frames), "g": str(group), "sc_threshold": "0", "threads": "1"}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24, options=options if codec == "libx264" else {})
+        stream = container.add_stream(codec, rate=rate, options=options if codec == "libx264" else {})
         stream.height, stream.width = frames_T_H_W_3.shape[1:3]
         stream.pix_fmt = pixel_format
         if sample_aspect_ratio is not None:
