@@ -32,6 +32,7 @@ from megatron.energon.savable_loader import BasicDataLoader, SavableDataLoader
 from torch.utils.data import DataLoader
 
 from cosmos_nemo.data import bare
+from cosmos_nemo.data.blend import open_blend, samples_per_reader
 from cosmos_nemo.data.schema import (
     SAMPLE_TYPES,
     Manifest,
@@ -193,19 +194,20 @@ def open_dataset(path: str | os.PathLike[str]) -> Manifest | None:
     """Check that `path` can be trained on, before anything expensive starts.
 
     Args:
-        path: a folder made by `python -m data_prep shards`, a bare folder of tars (see `bare`), or the yaml file of an
-            Energon Metadataset.
+        path: a folder made by `python -m data_prep shards`, a bare folder of tars (see `bare`), or the file of a blend
+            (see `blend`).
 
-    Returns: the folder's manifest; None where there is none and samples are checked one by one.
+    Returns: the folder's manifest; of a blend, what its datasets have in common; None for a bare folder, whose samples
+        are checked one by one.
 
     Raises:
-        UserError: it does not exist, is incomplete, or a shard is missing or truncated.
+        UserError: it does not exist, is incomplete, or a shard is missing or truncated; or datasets cannot be mixed.
     """
     place = Path(path)
     if not place.exists():
         raise UserError(f"data path {place} does not exist; make it with `python -m data_prep shards`")
     if place.is_file():
-        return None
+        return open_blend(place)
     if bare.is_bare(place):
         bare.check_index(place)
         return None
@@ -292,7 +294,9 @@ def val_loader(
         samples = bare.count_samples(Path(path), "val")
     if samples is not None:
         workers = max(1, num_workers)
-        per_worker = samples // (dp_size * workers)
+        readers = dp_size * workers
+        blended = Path(path).is_file()
+        per_worker = samples_per_reader(path, "val", readers) if blended else samples // readers
         if per_worker == 0:
             logger.warning("%s has too few val samples for %d readers: no validation", path, dp_size * workers)
             return None

@@ -26,7 +26,16 @@ MEDIA_PARTS = ("mp4", "jpg", "jpeg", "png")  # the first one found is the sample
 
 
 class SampleError(ValueError):
-    """A sample that cannot be read: it is skipped and counted, and the run goes on."""
+    """A sample that cannot be read: it is skipped and counted, and the run goes on.
+
+    Args:
+        message: names the sample, and says what is wrong.
+        part: in which part; "" if that is not known.
+    """
+
+    def __init__(self, message: str, *, part: str = "") -> None:
+        super().__init__(message)
+        self.part = part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,16 +157,18 @@ def _read_tokens(key: str, parts: Mapping[str, bytes]) -> TokenSample:
     info = _read_info(key, parts)
     tokens = _read_tensor(key, parts, TOKENS_PART, "tokens", rank=3)
     if tokens.dtype != torch.int32:
-        raise SampleError(f"sample {key!r}: part {TOKENS_PART!r} holds {tokens.dtype}, int32 expected")
+        raise SampleError(
+            f"sample {key!r}: part {TOKENS_PART!r} holds {tokens.dtype}, int32 expected", part=TOKENS_PART
+        )
     return TokenSample(key=key, tokens_T_H_W=tokens, text_L_E=_optional_text(key, parts), info=info)
 
 
 def _read_video(key: str, parts: Mapping[str, bytes]) -> VideoSample:
     part = next((part for part in MEDIA_PARTS if part in parts), None)
     if part is None:
-        raise SampleError(f"sample {key!r} has none of the parts {', '.join(MEDIA_PARTS)}")
+        raise SampleError(f"sample {key!r} has none of the parts {', '.join(MEDIA_PARTS)}", part=MEDIA_PARTS[0])
     if not parts[part]:
-        raise SampleError(f"sample {key!r}: part {part!r} is empty")
+        raise SampleError(f"sample {key!r}: part {part!r} is empty", part=part)
     info = _read_info(key, parts) if INFO_PART in parts else None
     return VideoSample(key=key, media=parts[part], media_part=part, text_L_E=_optional_text(key, parts), info=info)
 
@@ -168,7 +179,7 @@ def _optional_text(key: str, parts: Mapping[str, bytes]) -> Tensor | None:
 
 def _part(key: str, parts: Mapping[str, bytes], name: str) -> bytes:
     if name not in parts:
-        raise SampleError(f"sample {key!r} has no part {name!r}")
+        raise SampleError(f"sample {key!r} has no part {name!r}", part=name)
     return parts[name]
 
 
@@ -178,12 +189,12 @@ def _read_info(key: str, parts: Mapping[str, bytes]) -> SampleInfo:
         version = raw.pop("schema_version", None)
         if version not in READABLE_VERSIONS:
             raise SampleError(
-                f"sample {key!r} has schema version {version}; this program reads {READABLE_VERSIONS[-1]}"
+                f"sample {key!r} has schema version {version}; this program reads {SCHEMA_VERSION}", part=INFO_PART
             )
         known = {f.name for f in fields(SampleInfo)}
         return SampleInfo(**{name: value for name, value in raw.items() if name in known})
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise SampleError(f"sample {key!r}: part {INFO_PART!r} cannot be read: {error}") from error
+        raise SampleError(f"sample {key!r}: part {INFO_PART!r} cannot be read: {error}", part=INFO_PART) from error
 
 
 def _read_tensor(key: str, parts: Mapping[str, bytes], part: str, name: str, *, rank: int) -> Tensor:
@@ -192,13 +203,15 @@ def _read_tensor(key: str, parts: Mapping[str, bytes], part: str, name: str, *, 
     except (SafetensorError, ValueError, RuntimeError) as error:
         if isinstance(error, SampleError):
             raise
-        raise SampleError(f"sample {key!r}: part {part!r} cannot be read: {error}") from error
+        raise SampleError(f"sample {key!r}: part {part!r} cannot be read: {error}", part=part) from error
     tensor = tensors.get(name)
     if tensor is None or tensor.ndim != rank:
         found = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
-        raise SampleError(f"sample {key!r}: part {part!r} must hold {name!r} with {rank} axes, found {found}")
+        raise SampleError(
+            f"sample {key!r}: part {part!r} must hold {name!r} with {rank} axes, found {found}", part=part
+        )
     if not bool(torch.isfinite(tensor).all()):
-        raise SampleError(f"sample {key!r}: part {part!r} holds values that are not finite")
+        raise SampleError(f"sample {key!r}: part {part!r} holds values that are not finite", part=part)
     return tensor
 
 

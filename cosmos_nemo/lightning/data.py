@@ -43,7 +43,7 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
     """Reads Energon shards. A family derives its own, which knows the task encoder that makes its batches.
 
     Args:
-        path: folder of the shards.
+        path: folder of the shards, or the file of a blend that `python -m data_prep blend` wrote.
         val_path: another folder whose `val` split is used for validation; None takes the one of `path`, if any.
         micro_batch_size: samples per forward pass on one rank.
         global_batch_size: samples per optimizer step over all ranks; the rest is made up by accumulation.
@@ -103,8 +103,8 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
         for field, path in (("data.path", self.path), ("data.val_path", self.val_path)):
             if not path:
                 continue
-            if not Path(path).is_dir():
-                raise UserError(f"{field}={path} is not a folder; make it with `python -m data_prep shards`.")
+            if not Path(path).exists():
+                raise UserError(f"{field}={path} does not exist; make it with `python -m data_prep shards`.")
             found.append(self.open_dataset(field, path))
         if not found[0].num_train:
             raise UserError(f"data.path={self.path} has no train samples; prepare it with more videos.")
@@ -224,16 +224,22 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
 
     def _identity(self) -> str:
         """Digest of what the dataset consists of, wherever it lies."""
-        manifest = Path(self.path) / "manifest.json"
-        shards: Any
-        if manifest.is_file():
-            shards = json.loads(manifest.read_text())["shards"]
-        else:
-            from cosmos_nemo.data import bare
+        from cosmos_nemo.data.blend import read_blend
 
-            counts = bare.shard_counts(Path(self.path))
-            shards = [(name, count, (Path(self.path) / name).stat().st_size) for name, count in sorted(counts.items())]
-        return hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
+        place = Path(self.path)
+        contents: Any = _shards(place) if place.is_dir() else [[p.weight, _shards(p.path)] for p in read_blend(place)]
+        return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _shards(folder: Path) -> Any:
+    """What the manifest says about the shards; of a bare folder, their names, samples and sizes."""
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        return json.loads(manifest.read_text())["shards"]
+    from cosmos_nemo.data import bare
+
+    counts = bare.shard_counts(folder)
+    return [(name, count, (folder / name).stat().st_size) for name, count in sorted(counts.items())]
 
 
 def data_parallel_world() -> tuple[int, int, Any]:

@@ -58,7 +58,7 @@ CP = "trainer.strategy.context_parallel_size"
         ("cosmos_v2w_tiny trainer.max_steps=0", "trainer.max_steps=0"),
         ("cosmos_v2w_tiny optim.lr_scheduler.warm_up_steps=[200]", "does not end within trainer.max_steps=100"),
         ("cosmos_v2w_tiny", "data.path is not set"),
-        ("cosmos_v2w_tiny data.path=missing", "data.path=missing is not a folder"),
+        ("cosmos_v2w_tiny data.path=missing", "data.path=missing does not exist"),
         ("cosmos_v2w_tiny run.executor=nowhere", "run.executor=nowhere: executors are local"),
         ("cosmos_v2w_tiny run.executer=local", "no field 'run.executer'; run has executor, which may be local"),
         ("cosmos_v2w_tiny run.executor.nodes=2", "run.executor.nodes=2 needs run.executor=NAME as well"),
