@@ -68,6 +68,59 @@ def compare_gradient(quantity: str, actual: Tensor, expected: Tensor, tolerance:
     return _compare(quantity, actual, expected, allowed, f"{relative:.0e} max|ref|")
 
 
+def compare_to_scale(quantity: str, actual: Tensor, expected: Tensor, *, atol: float, relative: float) -> Comparison:
+    """Check |actual - expected| <= atol + relative * max |expected| for every element.
+
+    Args:
+        quantity: name for the table.
+        actual: what was computed.
+        expected: the golden value, of the same shape.
+        atol: allowed at values around 0.
+        relative: allowed in units of the tensor's largest value.
+    """
+    allowed = (atol + relative * expected.double().abs().max()).expand(expected.shape)
+    return _compare(quantity, actual, expected, allowed, f"{atol:.0e} + {relative:.0e} max|ref|")
+
+
+KINKED_SHARE = 1 / 500
+"""Share of a kinked gradient's elements that may differ by more than the tolerance."""
+KINKED_NORM = 0.01
+"""Largest relative difference of the whole, |actual - expected| / |expected|."""
+
+
+def compare_kinked(quantity: str, actual: Tensor, expected: Tensor, *, atol: float) -> Comparison:
+    """Check the gradient of a function that is not smooth: |x|, ReLU, the largest of four.
+
+    Where such a function bends, rounding decides between two derivatives, so a few elements of two correct gradients
+    differ. All but `KINKED_SHARE` must be within `atol`, and the whole within `KINKED_NORM` of its length.
+    """
+    rule = f"{atol:.0e} for all but {KINKED_SHARE:.1%}, {KINKED_NORM:.0%} of the whole"
+    if actual.shape != expected.shape:
+        return failed(quantity, f"shape {tuple(actual.shape)}, golden {tuple(expected.shape)}")
+    difference = (actual.detach().cpu().double() - expected.double()).abs()
+    beyond = (~(difference <= atol)).double().mean().item()
+    whole = (difference.norm() / expected.double().norm()).nan_to_num(nan=math.inf).item()
+    return Comparison(
+        quantity=quantity,
+        max_abs_diff=difference.max().item(),
+        tolerance=rule,
+        excess=max(beyond / KINKED_SHARE, whole / KINKED_NORM),
+    )
+
+
+def exactly(quantity: str, *, equal: bool, note: str) -> Comparison:
+    """Return the outcome of a check that has no numbers.
+
+    Args:
+        quantity: name for the table.
+        equal: whether it passed.
+        note: what is wrong otherwise.
+    """
+    if not equal:
+        return failed(quantity, note)
+    return Comparison(quantity=quantity, max_abs_diff=0.0, tolerance="exact", excess=0.0)
+
+
 def compare_names(quantity: str, actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Comparison]:
     """Return one failed comparison if the two sets of names differ, else nothing."""
     missing, unexpected = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))

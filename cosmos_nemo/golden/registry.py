@@ -13,6 +13,8 @@ from cosmos_nemo.golden.optimizer import check_optimizer
 from cosmos_nemo.golden.runtime import Runtime
 from cosmos_nemo.golden.sampler import check_sampler
 from cosmos_nemo.golden.schedules import check_ema, check_lr_schedule, check_rope, check_sigma_sampling
+from cosmos_nemo.golden.tokenizer import check_fsq, check_haar, check_tokenizer
+from cosmos_nemo.golden.tokenizer_losses import check_losses
 
 Checker = Callable[[Case, Runtime], list[Comparison]]
 
@@ -39,13 +41,16 @@ CHECKERS: dict[tuple[str, str], Checker] = {
     ("ar_model", "autoregressive"): check_model,
     ("ar_rope", "autoregressive"): _pure(check_ar_rope),
     ("ar_abs_pos_emb", "autoregressive"): _pure(check_abs_pos_emb),
+    ("tokenizer", "tokenizer"): check_tokenizer,
+    ("tok_fsq", "tokenizer"): _pure(check_fsq),
+    ("tok_haar", "tokenizer"): _pure(check_haar),
+    ("tok_losses", "tokenizer"): _pure(check_losses),
     **{(kind, family): check for family in ("predict2", "predict1") for kind, check in _SHARED.items()},
 }
 """(kind, family) -> checker. A case of several families ("predict2+predict1") must have the same one for each."""
 
 NOT_YET: frozenset[tuple[str, str]] = frozenset(
     [(kind, "predict1") for kind in ("dit_forward", "loss", "sampler", "sigma_sampling", "lora")]
-    + [(kind, "tokenizer") for kind in ("tokenizer", "tok_fsq", "tok_haar", "tok_losses")]
 )
 """Kinds of the model families that this project does not have yet."""
 

@@ -28,7 +28,7 @@ def test_a_wrong_expected_value_fails(tmp_path, capsys):
     assert table["good"].endswith("PASS")
 
 
-@pytest.mark.parametrize(("kind", "family"), [("loss", "predict1"), ("tok_fsq", "tokenizer")])
+@pytest.mark.parametrize(("kind", "family"), [("loss", "predict1"), ("sampler", "predict1")])
 def test_a_family_that_is_not_built_is_said_and_fails_the_run(tmp_path, capsys, kind, family):
     write_manifest(tmp_path, lr_case(tmp_path, "later", kind=kind, family=family))
     assert run([tmp_path]) == 1

@@ -63,6 +63,13 @@ class CosmosTokenizerConfig:
                 f"{len(self.channels_mult)} levels (channels_mult) with patch_size={self.patch_size} compress by "
                 f"{self.patch_size * 2**most} at most; use more levels, a larger patch_size or a smaller compression."
             )
+        ups = [self.upsamples(level) for level in range(len(self.channels_mult))]
+        if [sum(up) for up in zip(*ups, strict=True)] != [self.spatial_downsamples, self.temporal_downsamples]:
+            raise UserError(
+                f"the decoder of {len(self.channels_mult)} levels (channels_mult) with patch_size={self.patch_size} "
+                f"cannot undo {self.temporal_compression}x{self.spatial_compression}x{self.spatial_compression}; use "
+                "more levels or a larger patch_size."
+            )
         if self.discrete and min(self.levels) < 2:
             raise UserError(f"levels={self.levels} must each be at least 2.")
 

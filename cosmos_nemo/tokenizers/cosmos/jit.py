@@ -43,7 +43,7 @@ def export_jit(
         folder: made if absent; files in it are replaced.
         dtype: of the written weights; None keeps the network's. The published files are bfloat16.
         mean_std: latent statistics (mean, std) of a continuous tokenizer, shape [C, n] each; also written then, as
-            `mean_std.pt`, in bfloat16 like the published ones.
+            `mean_std.pt`.
 
     Returns: the files.
     Source: cosmos-predict1, `cosmos_predict1/tokenizer/training/checkpointer.py`.
@@ -64,9 +64,19 @@ def export_jit(
     text = json.dumps(description, indent=2) + "\n"
     files.append(_write(place / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8")))
     if mean_std is not None:
-        pair = tuple(statistic.detach().cpu().to(torch.bfloat16) for statistic in mean_std)
-        files.append(_write(place / MEAN_STD, lambda temporary: torch.save(pair, temporary)))
+        files.append(write_mean_std(place, mean_std))
     return tuple(files)
+
+
+def write_mean_std(folder: Path, mean_std: tuple[Tensor, Tensor]) -> Path:
+    """Write latent statistics beside a tokenizer's weights, in bfloat16 like the published ones.
+
+    Args:
+        folder: of the tokenizer.
+        mean_std: (mean, std), shape [C, n] each; see `tokenizer.latent_statistics`.
+    """
+    pair = tuple(statistic.detach().cpu().to(torch.bfloat16) for statistic in mean_std)
+    return _write(folder / MEAN_STD, lambda temporary: torch.save(pair, temporary))
 
 
 def _published_modules(

@@ -35,6 +35,7 @@ def test_published_names_lead_to_sizes():
         ({"spatial_compression": 12}, "power of 2"),
         ({"patch_size": 16}, "smaller patch"),
         ({"channels_mult": (2,)}, "by 4 at most"),
+        ({"patch_size": 2}, "cannot undo 8x8x8"),
         ({"channels": 0}, "must be positive"),
         ({"discrete": True, "levels": (8, 1)}, "at least 2"),
     ],

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.tokenizers.cosmos.jit import export_jit
+from cosmos_nemo.tokenizers.cosmos.jit import write_mean_std
 from cosmos_nemo.tokenizers.cosmos.pieces import Limits
 from cosmos_nemo.tokenizers.cosmos.tokenizer import (
     ContinuousVideoTokenizer,
@@ -16,13 +16,10 @@ from tests.tokenizers.cosmos.clips import clip, random_network, tiny_config
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(exported, tmp_path_factory):
     """One folder of each kind of tokenizer."""
-    root = tmp_path_factory.mktemp("tokenizers")
-    for name, config in {"cv": tiny_config(), "dv": tiny_config(discrete=True)}.items():
-        export_jit(random_network(config), config, root / name, dtype=torch.bfloat16)
-    write_tiny_wan(root / "wan", seed=0)
-    return {name: root / name for name in ("cv", "dv", "wan")}
+    wan = write_tiny_wan(tmp_path_factory.mktemp("tokenizers") / "wan", seed=0)
+    return {"wan": wan, **{kind: folder for kind, (_, _, folder) in exported.items()}}
 
 
 def test_every_kind_is_recognised_and_coded(folders):
@@ -41,11 +38,11 @@ def test_every_kind_is_recognised_and_coded(folders):
 
 
 def test_a_continuous_tokenizer_normalises_per_channel_and_frame(folders, tmp_path):
-    config = tiny_config()
     plain = load_cosmos_tokenizer(folders["cv"])
     assert not plain.normalised
     mean, std = torch.randn(16, 16), torch.rand(16, 16) + 0.5
-    export_jit(random_network(config), config, tmp_path, dtype=torch.bfloat16, mean_std=(mean, std))
+    (tmp_path / "autoencoder.jit").write_bytes((folders["cv"] / "autoencoder.jit").read_bytes())
+    write_mean_std(tmp_path, (mean, std))
     tokenizer = load_cosmos_tokenizer(tmp_path)
     assert tokenizer.normalised and (tmp_path / "mean_std.pt") in tokenizer.files
     raw, latent = plain.encode(clip(17)), tokenizer.encode(clip(17))

@@ -1,0 +1,230 @@
+"""Checks the Cosmos video tokenizers: networks, gradients, files, quantizer and wavelets."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.golden.compare import Comparison, compare, compare_to_scale, exactly, failed
+from cosmos_nemo.golden.manifest import Case, Tensors
+from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
+from cosmos_nemo.tokenizers.cosmos.fsq import FiniteScalarQuantizer
+from cosmos_nemo.tokenizers.cosmos.haar import HaarPatcher, HaarUnpatcher
+from cosmos_nemo.tokenizers.cosmos.jit import export_jit
+from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork, build_network
+from cosmos_nemo.tokenizers.cosmos.weights import load_weights
+
+FIXED = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "dropout": 0.0,
+    "patch_method": "haar",
+    "z_factor": 1,
+    "num_groups": 1,
+    "legacy_mode": False,
+    "formulation": "AE",
+    "quantizer": "FSQ",
+    "encoder": "FACTORIZED",
+    "decoder": "FACTORIZED",
+}
+"""Upstream settings that every published video tokenizer has at this value; no other value is built here."""
+
+SAME_NAMES = (
+    "temporal_compression",
+    "spatial_compression",
+    "patch_size",
+    "channels",
+    "channels_mult",
+    "num_res_blocks",
+    "z_channels",
+)
+
+
+def check_tokenizer(case: Case, runtime: Runtime) -> list[Comparison]:
+    """Compare every recorded activation of every clip, the gradients, and what the exported files hold and compute."""
+    config = build_config(case)
+    weights, io = case.load("weights"), case.load()
+    network = build_network(config)
+    load_weights(network, weights, source=weights.file)
+    network.to(runtime.device)
+    clips = sorted({name.split(".")[0] for name in io if name.startswith("v")})
+    comparisons = []
+    for clip in clips:
+        comparisons += _check_clip(case, network, io, clip, runtime)
+    comparisons += _check_gradients(case, network, io, runtime)
+    comparisons += _check_files(case, network, io)
+    unknown = [name for name in io if name.split(".")[0] not in (*clips, "grad", "gradnorm")]
+    return comparisons + [failed(name, "this project has no such quantity") for name in unknown]
+
+
+def build_config(case: Case) -> CosmosTokenizerConfig:
+    """Translate upstream's network settings.
+
+    Raises:
+        UserError: a setting that this project does not build.
+    """
+    for key, value in FIXED.items():
+        if case.config.get(key, value) != value:
+            raise UserError(f"{key}={case.config[key]!r} is not built; every published tokenizer has {value!r}")
+    # Upstream names resolutions with attention, and halves a nominal resolution from level to level.
+    resolution = case.setting("resolution") // case.setting("patch_size")
+    numbers = range(len(case.setting("channels_mult")))
+    attention = tuple(level for level in numbers if resolution >> level in case.setting("attn_resolutions"))
+    fields: dict[str, Any] = {name: case.setting(name) for name in SAME_NAMES}
+    if discrete := "quantizer" in case.config:
+        fields["levels"] = case.setting("levels")
+    else:
+        fields["latent_channels"] = case.setting("latent_channels")
+    return CosmosTokenizerConfig(
+        discrete=discrete, attention_levels=attention, decoder_attention_levels=attention, **fields
+    )
+
+
+@torch.no_grad()
+def _check_clip(
+    case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, clip: str, runtime: Runtime
+) -> list[Comparison]:
+    """Compare what is recorded of one clip, in the order of its computation."""
+    video = io[f"{clip}.video"].to(runtime.device)
+    encoder_out = network.encoder(video)
+    out = network(video)
+    computed = {
+        "patched": _video_axes(network.encoder.patcher3d(video)),
+        "encoder_out": _video_axes(encoder_out),
+        "pre_quant": _video_axes(network.quant_conv(encoder_out)),
+        "indices": out.indices_B_T_H_W,
+        "codes" if network.config.discrete else "latent": out.latent_B_C_T_H_W,
+        "reconstruction": out.video_B_3_T_H_W,
+    }
+    comparisons = []
+    for name in (name for name in io if name.startswith(f"{clip}.") and name != f"{clip}.video"):
+        value = computed.get(name.split(".", 1)[1])
+        if value is None:
+            comparisons.append(failed(name, "this project has no such quantity"))
+        elif io[name].is_floating_point():
+            comparisons.append(_compare_activation(case, name, value, io[name]))
+        else:
+            comparisons.append(compare(name, value, io[name], case.allowed("integers")))
+    if isinstance(network, DiscreteNetwork) and f"{clip}.indices" in io:
+        decoded = network.decode_indices(io[f"{clip}.indices"].to(runtime.device))
+        name = f"{clip}.reconstruction"
+        comparisons.append(_compare_activation(case, f"{name} from indices", decoded, io[name]))
+    return comparisons
+
+
+def _check_gradients(
+    case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, runtime: Runtime
+) -> list[Comparison]:
+    """Compare gradients (or their norms) of mean |reconstruction - video| for the first clip."""
+    wanted = [name for name in io if name.startswith(("grad.", "gradnorm."))]
+    if not wanted:
+        return []
+    video = io["v0.video"].to(runtime.device)
+    network.train().zero_grad()
+    reconstruction = network(video).video_B_3_T_H_W
+    # The outer derivative of |x| is taken at the golden reconstruction: where x is nearly 0, rounding decides its sign.
+    sign = (io["v0.reconstruction"].to(runtime.device) - video).sign()
+    torch.autograd.backward(reconstruction, sign / sign.numel())
+    network.eval()
+    parameters = dict(network.named_parameters())
+    comparisons = []
+    for name in wanted:
+        kind, parameter = name.split(".", 1)
+        gradient = parameters[parameter].grad if parameter in parameters else None
+        if gradient is None:
+            comparisons.append(failed(name, "this project has no such gradient"))
+            continue
+        value = gradient if kind == "grad" else torch.linalg.vector_norm(gradient)
+        comparisons.append(_compare_gradient(case, name, value.reshape(io[name].shape), io[name]))
+    return comparisons
+
+
+def _check_files(case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors) -> list[Comparison]:
+    """Compare names, shapes and types in the exported files with those recorded, and run the files."""
+    if "jit_keys" not in case.extra:
+        return []
+    comparisons = []
+    with tempfile.TemporaryDirectory() as folder:
+        export_jit(network, network.config, folder)
+        files = {name: torch.jit.load(str(Path(folder) / name)) for name in case.extra["jit_keys"]}
+    for name, expected in case.extra["jit_keys"].items():
+        found = {key: [list(value.shape), str(value.dtype)] for key, value in files[name].state_dict().items()}
+        wrong = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+        comparisons.append(exactly(f"keys of {name}", equal=not wrong, note=f"differ: {', '.join(wrong[:4])}"))
+    with torch.no_grad(), torch.jit.optimized_execution(False):
+        video, expected_video = io["v0.video"], io["v0.reconstruction"]
+        reconstructions = {
+            "encoder.jit, decoder.jit": files["decoder.jit"](files["encoder.jit"](video)[0]),
+            "autoencoder.jit": files["autoencoder.jit"](video)[0],
+        }
+    for name, reconstruction in reconstructions.items():
+        quantity = f"v0.reconstruction by {name}"
+        comparisons.append(_compare_activation(case, quantity, reconstruction, expected_video))
+    return comparisons
+
+
+@torch.no_grad()
+def check_fsq(case: Case) -> list[Comparison]:
+    """Look recorded tokens up, and quantize recorded vectors."""
+    io = case.load()
+    quantizer = FiniteScalarQuantizer(io["levels"].tolist())
+    quantized = quantizer(io["z"])
+    computed = {
+        "basis": quantizer._basis,
+        "codes": quantizer.codes(io["indices"].view(1, 1, 1, -1))[0, :, 0, 0].T,
+        "z_bound": quantizer.bound(io["z"].movedim(1, -1)),
+        "z_indices": quantized.indices_B_T_H_W,
+        "z_codes": quantized.codes_B_D_T_H_W,
+    }
+    comparisons = [
+        compare(name, value, io[name], case.allowed("activations" if value.is_floating_point() else "integers"))
+        for name, value in computed.items()
+    ]
+    unknown = io.keys() - computed.keys() - {"levels", "indices", "z"}
+    return comparisons + [failed(name, "this project has no such quantity") for name in sorted(unknown)]
+
+
+@torch.no_grad()
+def check_haar(case: Case) -> list[Comparison]:
+    """Cut recorded videos into wavelet patches, and join recorded patches."""
+    io = case.load()
+    comparisons = []
+    for name in io:
+        size, _, quantity = name.partition(".")
+        if not (size.startswith("p") and size[1:].isdigit()) or quantity not in ("video", "patched", "unpatched"):
+            comparisons.append(failed(name, "this project has no such quantity"))
+            continue
+        patch_size = int(size[1:])
+        if quantity == "patched":
+            value = _video_axes(HaarPatcher(patch_size)(io[f"{size}.video"]))
+        elif quantity == "unpatched":
+            value = HaarUnpatcher(patch_size)(io[f"{size}.patched"].permute(2, 0, 1, 3, 4))
+        else:
+            continue
+        comparisons.append(compare(name, value, io[name], case.allowed("activations")))
+    return comparisons
+
+
+def _compare_gradient(case: Case, quantity: str, actual: Tensor, expected: Tensor) -> Comparison:
+    """Compare a gradient: the case's tolerance of gradients, plus that of activations relative to the largest."""
+    atol, relative = (case.allowed(name)["atol"] for name in ("gradients", "activations"))
+    return compare_to_scale(quantity, actual, expected, atol=atol, relative=relative)
+
+
+def _compare_activation(case: Case, quantity: str, actual: Tensor, expected: Tensor) -> Comparison:
+    """Compare an activation: the case's tolerance, absolute, and relative to the largest value.
+
+    The tolerances are meant for values around 1. With random weights reconstructions reach 20, where the reference
+    itself is 3e-5 from the same network in float64.
+    """
+    tolerance = case.allowed("activations")["atol"]
+    return compare_to_scale(quantity, actual, expected, atol=tolerance, relative=tolerance)
+
+
+def _video_axes(x_T_B_C_H_W: Tensor) -> Tensor:
+    """x_T_B_C_H_W -> x_B_C_T_H_W."""
+    return x_T_B_C_H_W.permute(1, 2, 0, 3, 4)
