@@ -148,10 +148,14 @@ def infer_config(
     patch_size = round((patched[1] / 3) ** (1 / 3))
     if not outputs or any(weight is None or weight.shape[0] % patched[0] for weight in outputs):
         raise UserError(f"{source} does not hold a Cosmos video tokenizer: its levels have no regular widths")
-    if like is not None and _downsamples(state, 1) == num_levels - 1 == _downsamples(state, 2):
+    time, space = _downsamples(state, 2), _downsamples(state, 1)
+    if num_levels > 1 and time == space == num_levels - 1:  # no decoder could undo that: most of these are not used
+        if like is None:
+            raise UserError(
+                f"{source} has resampling convolutions at every level, so its keys do not tell its compression; "
+                f"say which size it is"
+            )
         time, space = like.temporal_downsamples, like.spatial_downsamples
-    else:
-        time, space = _downsamples(state, 2), _downsamples(state, 1)
     return CosmosTokenizerConfig(
         discrete=levels is not None,
         temporal_compression=patch_size * 2**time,

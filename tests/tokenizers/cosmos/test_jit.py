@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.weights import load_network, load_weights
 from tests.tokenizers.cosmos.clips import clip, random_network, tiny_config
@@ -108,13 +107,15 @@ def test_weights_that_do_not_fit_are_named():
 def test_unused_convolutions_of_other_implementations_are_left_out(tmp_path):
     """Some write convolutions at levels that do not resample; the size asked for settles which are used."""
     config = tiny_config()
-    everywhere = CosmosTokenizerConfig(
-        channels=8, channels_mult=(1, 2, 2), num_res_blocks=1, temporal_compression=16, spatial_compression=16
-    )
     network = random_network(config)
-    state = {f"network.{name}": tensor for name, tensor in random_network(everywhere).state_dict().items()}
-    state |= {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for module in ("encoder.down.1.downsample", "decoder.up.2.upsample"):
+        for number, kernel in enumerate(((1, 3, 3), (3, 1, 1), (1, 1, 1)), start=1):
+            state[f"network.{module}.conv{number}.conv3d.weight"] = torch.randn(16, 16, *kernel)
+            state[f"network.{module}.conv{number}.conv3d.bias"] = torch.randn(16)
     torch.save({"model": state}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="say which size"):
+        load_network(tmp_path / "model.pt")
     found, loaded = load_network(tmp_path / "model.pt", expected=config)
     assert found.sizes() == config.sizes()
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in network.state_dict().items())
