@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from cosmos_nemo.errors import UserError
-from data_prep.commands import encoders, extract_images, hdvila, metas, sample, shards, t5
+from data_prep.commands import encoders, extract_images, hdvila, inspect, metas, sample, shards, t5
 
 app = typer.Typer(
     name="data_prep",
@@ -17,6 +17,7 @@ app = typer.Typer(
 
 app.command()(sample.sample)
 app.command()(encoders.encoders)
+app.command()(inspect.inspect)
 app.command()(metas.metas)
 app.command()(extract_images.extract_images)
 app.command()(t5.t5)
