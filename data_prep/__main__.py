@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from cosmos_nemo.errors import UserError
-from data_prep.commands import encoders, extract_images, hdvila, inspect, metas, sample, shards, t5
+from data_prep.commands import download, encoders, extract_images, hdvila, inspect, metas, sample, shards, t5
 
 app = typer.Typer(
     name="data_prep",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 
 app.command()(sample.sample)
+app.command()(download.download)
 app.command()(encoders.encoders)
 app.command()(inspect.inspect)
 app.command()(metas.metas)

@@ -12,12 +12,16 @@ from torch import Tensor
 from cosmos_nemo.data.frames import VideoError
 from cosmos_nemo.tokenizers.text import MAX_TOKENS
 
-_ALLOWED = {  # numpy 1 and 2 name the first one differently
+_ALLOWED = {  # what arrays are made of; numpy 1 and 2 name their modules differently
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.numeric", "_frombuffer"),  # pickle protocol 5
+    ("numpy._core.numeric", "_frombuffer"),
+    ("_codecs", "encode"),  # pickle protocol 2
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
+FLOAT16_MAX = 65504.0
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -43,7 +47,10 @@ def read_embedding(file: Path) -> Tensor:
         content = content[0]
     if not isinstance(content, np.ndarray) or content.ndim != 2 or not len(content) or content.dtype.kind != "f":
         raise VideoError(f"text embedding {file.name} is not one array of [tokens, width]")
-    text_L_E = torch.from_numpy(content[:MAX_TOKENS].astype(np.float32))
+    if np.isnan(content).any():
+        raise VideoError(f"text embedding {file.name} holds values that are not numbers")
+    # T5-11B has values beyond float16's range, which upstream stores as infinities.
+    text_L_E = torch.from_numpy(content[:MAX_TOKENS].astype(np.float32)).clamp(-FLOAT16_MAX, FLOAT16_MAX)
     filled = text_L_E.ne(0).any(dim=1).nonzero()
     length = int(filled[-1]) + 1 if len(filled) else 1
     return text_L_E[:length].to(torch.bfloat16)

@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
+from data_prep.embeddings import FLOAT16_MAX
 from data_prep.scan import find_media
 
 FOLDER = "t5_xxl"
 PICKLE_PROTOCOL = 4  # what upstream's Python writes, and every Python since 3.4 reads
-FLOAT16_MAX = 65504.0  # T5-11B has values beyond it, which upstream turns into infinities
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,154 @@
+"""The data sets and checkpoints that the guides name, from the Hugging Face hub. Nothing else here uses the network."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cosmos_nemo.errors import UserError
+
+HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubItem:
+    """Something to download."""
+
+    repo: str
+    place: str  # folder below the output folder, as the guides lay it out
+    description: str
+    kind: str = "model"  # or "dataset"
+    only: tuple[str, ...] = ()  # patterns of files; all if empty
+    without: tuple[str, ...] = ()
+    rename: tuple[str, str] | None = None  # folder that upstream's guides rename, and its new name
+
+    @property
+    def page(self) -> str:
+        """Where people see it."""
+        return f"{HUB}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}"
+
+
+def _model(repo: str, description: str, **options: tuple[str, ...]) -> HubItem:
+    return HubItem(repo=repo, place=f"checkpoints/{repo}", description=description, **options)
+
+
+ITEMS: dict[str, HubItem] = {
+    "cosmos-nemo-assets": HubItem(
+        repo="nvidia/Cosmos-NeMo-Assets",
+        kind="dataset",
+        place="datasets/cosmos_nemo_assets",
+        description="videos of a teal robot, for a first post-training",
+        only=("*.mp4*",),
+        rename=("nemo_diffusion_example_data", "videos"),
+    ),
+    "hdvila": HubItem(
+        repo="TempoFunk/hdvila-100M",
+        kind="dataset",
+        place="datasets/hdvila",
+        description="clip descriptions for `hdvila`",
+        only=("hdvila-100M.jsonl",),
+    ),
+    # Half of the T5-11B repository is the same weights for another framework.
+    "t5-11b": _model("google-t5/t5-11b", "text encoder", without=("tf_model.h5",)),
+    "predict2-2b-video2world": _model("nvidia/Cosmos-Predict2-2B-Video2World", "with its video tokenizer"),
+    "predict2-14b-video2world": _model("nvidia/Cosmos-Predict2-14B-Video2World", "with its video tokenizer"),
+    "predict2-2b-text2image": _model("nvidia/Cosmos-Predict2-2B-Text2Image", "with its video tokenizer"),
+    "predict2-14b-text2image": _model("nvidia/Cosmos-Predict2-14B-Text2Image", "with its video tokenizer"),
+    "predict1-7b-video2world": _model("nvidia/Cosmos-Predict1-7B-Video2World", "diffusion"),
+    "predict1-7b-text2world": _model("nvidia/Cosmos-Predict1-7B-Text2World", "diffusion"),
+    "predict1-14b-video2world": _model("nvidia/Cosmos-Predict1-14B-Video2World", "diffusion"),
+    "predict1-14b-text2world": _model("nvidia/Cosmos-Predict1-14B-Text2World", "diffusion"),
+    "predict1-4b": _model("nvidia/Cosmos-Predict1-4B", "autoregressive"),
+    "predict1-12b": _model("nvidia/Cosmos-Predict1-12B", "autoregressive"),
+    "predict1-5b-video2world": _model("nvidia/Cosmos-Predict1-5B-Video2World", "autoregressive, with text"),
+    "predict1-13b-video2world": _model("nvidia/Cosmos-Predict1-13B-Video2World", "autoregressive, with text"),
+    "tokenizer-cv8x8x8": _model("nvidia/Cosmos-1.0-Tokenizer-CV8x8x8", "continuous video tokenizer"),
+    "tokenizer-dv8x16x16": _model("nvidia/Cosmos-1.0-Tokenizer-DV8x16x16", "discrete video tokenizer"),
+}
+
+
+def lookup(name: str) -> HubItem:
+    """Find an item by its name here or its repository's.
+
+    Raises:
+        UserError: there is no such item; the message names the nearest.
+    """
+    import difflib
+
+    names = {**ITEMS, **{item.repo: item for item in ITEMS.values()}}
+    if name in names:
+        return names[name]
+    close = difflib.get_close_matches(name.lower(), ITEMS, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise UserError(f"{name} is none of the known downloads; {hint}`python -m data_prep download` lists them")
+
+
+def fetch(item: HubItem, output: Path, *, revision: str | None = None, workers: int = 8) -> Path:
+    """Download an item; what is there already is kept, and an interrupted download goes on.
+
+    Args:
+        item: what.
+        output: folder under which `item.place` is made.
+        revision: branch, tag or commit; the main branch if left out.
+        workers: files at a time.
+
+    Returns: the folder.
+
+    Raises:
+        UserError: it did not work; the message says why and what to do.
+    """
+    import huggingface_hub
+
+    target = output / item.place
+    try:
+        huggingface_hub.snapshot_download(
+            item.repo,
+            repo_type=item.kind,
+            revision=revision,
+            local_dir=target,
+            allow_patterns=list(item.only) or None,
+            ignore_patterns=list(item.without) or None,
+            max_workers=workers,
+        )
+    except Exception as error:
+        message = explain(error, item)
+        if message is None:
+            raise
+        raise UserError(message) from error
+    if item.rename is not None:
+        old, new = (target / name for name in item.rename)
+        if old.is_dir() and not new.exists():
+            os.replace(old, new)
+    return target
+
+
+def explain(error: Exception, item: HubItem) -> str | None:
+    """One line about why a download failed; None if that is no failure of the hub, the network or the disk."""
+    import requests
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
+        error = error.__cause__  # what the hub answered says more than that nothing is here yet
+    token = "log in with `huggingface-cli login`, or set HF_TOKEN"
+    if isinstance(error, errors.GatedRepoError):
+        return f"{item.repo} has terms to accept: do so at {item.page} and {token} (a token with read access)"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{item.repo} has no such revision; see {item.page}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{item.repo} is not there, or not for you: look at {item.page}, and if it shows there, {token}"
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return f"{item.repo} needs a token: {token}"
+    offline = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, requests.ConnectionError, requests.Timeout)
+    if isinstance(error, offline):
+        hint = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
+        return (
+            f"the hub cannot be reached{hint}: check the network, or set HF_ENDPOINT to a mirror; "
+            f"files copied to {item.place} by hand serve as well"
+        )
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return f"the hub refused the token for {item.repo} (status {status}): {token}, with read access"
+        return f"the hub answered with status {status} for {item.repo}; run the command again, it goes on where it was"
+    if isinstance(error, OSError):
+        return f"{item.place} cannot be written: {error.strerror or error}"
+    return None
