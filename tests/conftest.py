@@ -32,3 +32,19 @@ def shared_dir() -> Path:
     if not (path / "golden").is_dir():
         pytest.skip(f"golden vectors and sample videos are not at {path} (set COSMOS_NEMO_SHARED_DIR)")
     return path
+
+
+@pytest.fixture(scope="session")
+def exported_tokenizers(tmp_path_factory):
+    """Small Cosmos tokenizers in the published files, per kind ("cv", "dv"): a config, its network, the folder."""
+    from cosmos_nemo.tokenizers.cosmos.jit import export_jit
+    from tests.tokenizers.cosmos.clips import random_network, tiny_config
+
+    root = tmp_path_factory.mktemp("exported")
+    result = {}
+    for kind in ("cv", "dv"):
+        config = tiny_config(discrete=kind == "dv")
+        network = random_network(config)
+        export_jit(network, config, root / kind)
+        result[kind] = (config, network, root / kind)
+    return result

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints import report
+from cosmos_nemo.checkpoints import report, tokenizer
 from cosmos_nemo.checkpoints.architecture import architecture_of, build_model, run_architecture, size_words, task_of
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
@@ -60,6 +60,8 @@ def import_checkpoint(
     Raises:
         UserError: source unreadable or not a network of this project, target exists.
     """
+    if tokenizer.holds_tokenizer(source):
+        return tokenizer.import_tokenizer(source, target, dtype=parse_dtype(dtype), overwrite=overwrite)
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
     state = read_published(source, ema=ema)
@@ -103,6 +105,12 @@ def export_checkpoint(
         UserError: source unreadable, target exists or has an unsuitable suffix.
     """
     target, naming, cast = Path(target), _naming(format), parse_dtype(dtype)
+    if tokenizer.holds_tokenizer(source):
+        if naming is not Naming.ORIGINAL or tensor_parallel:
+            raise UserError(
+                "A tokenizer is exported as TorchScript files only: leave --format and --tensor-parallel away."
+            )
+        return tokenizer.export_tokenizer(source, target, dtype=cast, ema=ema, overwrite=overwrite)
     check_target(target, naming, overwrite=overwrite, tensor_parallel=tensor_parallel)
     with model_parallel_world() as world:
         if world.size > 1:
@@ -147,6 +155,8 @@ def verify(path: str | Path, *, ema: bool = False) -> str:
     Raises:
         UserError: the first thing that is wrong.
     """
+    if not is_training_checkpoint(path) and tokenizer.holds_tokenizer(path):
+        return tokenizer.verify_tokenizer(path)
     if is_training_checkpoint(path):
         return "\n".join(_verify_training(open_checkpoint(folder)) for folder in iterations(Path(path)))
     state = read_published(path, ema=ema)
@@ -161,6 +171,8 @@ def verify(path: str | Path, *, ema: bool = False) -> str:
 
 def _verify_training(info: CheckpointInfo) -> str:
     """Check one training checkpoint, whose files were compared with the manifest when it was opened."""
+    if info.run.get("family") == tokenizer.FAMILY:
+        return tokenizer.verify_tokenizer_run(info)
     shapes = stored_shapes(info)
     if info.run:
         architecture = run_architecture(info)
@@ -173,6 +185,8 @@ def _verify_training(info: CheckpointInfo) -> str:
 
 def info(path: str | Path, *, ema: bool = False) -> str:
     """Say what a checkpoint is: kind, task, sizes, dtype, parameters, step."""
+    if tokenizer.holds_tokenizer(path):
+        return _table(tokenizer.tokenizer_rows(path))
     if is_training_checkpoint(path):
         checkpoint = find_checkpoint(path)
         rows = {"kind": "training checkpoint", "path": checkpoint.path, "step": checkpoint.step}
@@ -193,6 +207,11 @@ def info(path: str | Path, *, ema: bool = False) -> str:
     if architecture:
         rows["task"] = task_of(architecture)
         rows |= architecture
+    return _table(rows)
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    """One line per name and value."""
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {str(value).removeprefix('torch.')}" for name, value in rows.items())
 

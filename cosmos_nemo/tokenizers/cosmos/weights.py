@@ -83,7 +83,7 @@ def load_network(
     files = find_jit(path)
     state: dict[str, Tensor] = {}
     for file in files:
-        state.update(_read_training_file(file, ema=ema) if file.suffix in TRAINING_SUFFIXES else _read_jit(file))
+        state.update(_read_training_file(file, ema=ema) if file.suffix in TRAINING_SUFFIXES else read_jit(file))
     source = str(files[0] if len(files) == 1 else files[0].parent)
     found = infer_config(state, source=source, like=expected)
     if expected is not None and found.sizes() != expected.sizes():
@@ -178,7 +178,12 @@ def describe(config: CosmosTokenizerConfig) -> str:
     return f"{config.name} tokenizer (widths {widths}, {config.num_res_blocks} blocks, {latent})"
 
 
-def _read_jit(file: Path) -> dict[str, Tensor]:
+def read_jit(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of a TorchScript file, constants included.
+
+    Raises:
+        UserError: it is none.
+    """
     try:
         module = torch.jit.load(str(file), map_location="cpu")
     except Exception as error:  # torch raises runtime, unpickling, zip and OS errors

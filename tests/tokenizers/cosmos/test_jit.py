@@ -17,9 +17,9 @@ def _without_optimization():
 
 
 @pytest.fixture(params=["cv", "dv"])
-def one(exported, request):
+def one(exported_tokenizers, request):
     """A config, its network and the folder that it was exported to."""
-    return exported[request.param]
+    return exported_tokenizers[request.param]
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from tests.tokenizers.cosmos.clips import clip, random_network, tiny_config
 
 
 @pytest.fixture(scope="module")
-def folders(exported, tmp_path_factory):
+def folders(exported_tokenizers, tmp_path_factory):
     """One folder of each kind of tokenizer."""
     wan = write_tiny_wan(tmp_path_factory.mktemp("tokenizers") / "wan", seed=0)
-    return {"wan": wan, **{kind: folder for kind, (_, _, folder) in exported.items()}}
+    return {"wan": wan, **{kind: folder for kind, (_, _, folder) in exported_tokenizers.items()}}
 
 
 def test_every_kind_is_recognised_and_coded(folders):
