@@ -72,45 +72,72 @@ def golden(
 @app.command()
 def generate(
     checkpoint: Annotated[Path, typer.Option(help="A run's folder, one of its iter_* folders, or published weights.")],
-    output: Annotated[Path, typer.Option(help="The .mp4 (or .png for an image) to write.")],
-    prompt: Annotated[str, typer.Option(help="What happens in the video.")],
-    input: Annotated[Path | None, typer.Option(help="Image or video that the generated video starts from.")] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(help="What it must not look like; the published one if left out.")
-    ] = None,
+    output: Annotated[Path, typer.Option(help="The .mp4 (or .png for an image) to write; of several inputs a folder.")],
+    input: Annotated[
+        list[Path], typer.Option(help="Image or video that the generated video starts from; ar: may be repeated.")
+    ] = [],  # noqa: B006
+    prompt: Annotated[str | None, typer.Option(help="What happens in the video.")] = None,
+    model: Annotated[str, typer.Option(help="diffusion or ar, to be sure; auto asks the checkpoint.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn; 0 if left out.")] = None,
     truth: Annotated[Path | None, typer.Option(help="The real continuation, shown in the strip.")] = None,
     strip: Annotated[Path | None, typer.Option(help="Also write a PNG: input | generated | truth.")] = None,
+    strip_frames: Annotated[int | None, typer.Option(help="Frames in the strip; 8 if left out.")] = None,
     comparison: Annotated[Path | None, typer.Option(help="Also write an mp4 that plays the same side by side.")] = None,
-    strip_frames: Annotated[int, typer.Option(help="Frames in the strip.")] = 8,
-    num_steps: Annotated[int, typer.Option(help="Sampler steps.")] = 35,
-    guidance: Annotated[float | None, typer.Option(help="Guidance; 7 for video, 4 for images if left out.")] = None,
-    num_conditional_frames: Annotated[int, typer.Option(help="Pixel frames taken from the input: 1 or 5.")] = 1,
     input_frames: Annotated[
-        str, typer.Option(help="Frames of an input video to take: last, first, or auto (first if it is also --truth).")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 0,
-    vae: Annotated[Path | None, typer.Option(help="Video tokenizer; the training data's if left out.")] = None,
+        str | None,
+        typer.Option(help="Frames of an input video to take: last, first, or auto (first if it is also --truth)."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", "--vae", help="Video tokenizer; the training data's if left out.")
+    ] = None,
     text_encoder: Annotated[Path | None, typer.Option(help="T5 encoder; the training data's if left out.")] = None,
-    task: Annotated[str, typer.Option(help="auto, video2world or text2image.")] = "auto",
     height: Annotated[int | None, typer.Option(help="Pixels; the training data's if left out.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels; the training data's if left out.")] = None,
-    num_frames: Annotated[int | None, typer.Option(help="Frames, 4k+1; the training data's if left out.")] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames, 4k+1 (ar: 8k+1); the training data's if left out.")
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second; the training data's if left out.")] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; by device if left out.")] = None,
     tensor_model_parallel_size: Annotated[
         int | None, typer.Option(help="Under torchrun: ranks that share the weights.")
     ] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Diffusion: sampler steps; 35 if left out.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Diffusion: guidance; 7 for video, 4 for images if left out.")
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="Diffusion: what it must not look like; the published one if left out.")
+    ] = None,
+    num_conditional_frames: Annotated[
+        int | None, typer.Option(help="Diffusion: pixel frames taken from the input, 1 or 5; 1 if left out.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Diffusion: auto, video2world or text2image.")] = None,
     context_parallel_size: Annotated[
-        int, typer.Option(help="Under torchrun: ranks that share the tokens of the video.")
-    ] = 1,
+        int | None, typer.Option(help="Diffusion, under torchrun: ranks that share the tokens of the video.")
+    ] = None,
+    num_input_frames: Annotated[
+        int | None, typer.Option(help="Ar: pixel frames taken from the input, 1 or 9; 9 if left out.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Ar: draw from the tokens that reach this probability; 0.8 if left out.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Ar: divides the logits, 0 is greedy; 1 if left out.")
+    ] = None,
+    batch_input: Annotated[
+        Path | None, typer.Option(help='Ar: file of lines {"visual_input": FILE, "prompt": TEXT}, one per video.')
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Ar: videos generated at once; 4 if left out.")] = None,
+    offload_tokenizer: Annotated[
+        bool | None, typer.Option("--offload-tokenizer", help="Ar: free the tokenizer's memory while generating.")
+    ] = None,
 ) -> None:
     """Generate a video or an image from a checkpoint."""
-    choices = dict(locals())  # the options of this command are the fields of GenerateOptions, name by name
+    choices = dict(locals())  # the options of this command are the fields of the families' options, name by name
     from cosmos_nemo.inference.generate import generate as run
-    from cosmos_nemo.inference.options import GenerateOptions
 
-    result = run(GenerateOptions(**choices))
+    result = run(**choices)
     for path in result.paths:
         print(f"wrote {path}")
     if result.paths:

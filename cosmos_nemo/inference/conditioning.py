@@ -1,4 +1,4 @@
-"""Turns the input image or clip into the frames and latents that a Video2World sample begins with."""
+"""Turns the input image or clip into the frames and latents that a generated clip begins with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ NUM_CONDITIONAL_FRAMES = (1, 5)
 
 
 def read_conditional_frames(
-    path: str | Path, *, count: int, height: int, width: int, from_start: bool = False
+    path: str | Path,
+    *,
+    count: int,
+    height: int,
+    width: int,
+    from_start: bool = False,
+    flag: str = "--num-conditional-frames",
 ) -> Tensor:
     """Read the frames that the generated clip begins with.
 
@@ -24,10 +30,11 @@ def read_conditional_frames(
 
     Args:
         path: image or video.
-        count: 1 or 5.
+        count: frames wanted.
         height: target height.
         width: target width.
         from_start: take the first frames of a video instead.
+        flag: that chose `count`, for the message.
 
     Returns:
         frames_T_3_H_W, uint8, T = count.
@@ -39,8 +46,7 @@ def read_conditional_frames(
     if len(frames) < count:
         kind = "an image" if Path(path).suffix.lower() in IMAGE_SUFFIXES else f"a video of {len(frames)} frame(s)"
         raise UserError(
-            f"Input {path} is {kind}, but --num-conditional-frames {count} needs {count} frames; "
-            "use --num-conditional-frames 1 or a longer video."
+            f"Input {path} is {kind}, but {flag} {count} needs {count} frames; use {flag} 1 or a longer video."
         )
     return cover_and_crop(frames, height, width)
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference.options import GenerateOptions
-from cosmos_nemo.inference.source import make_plan, open_source
+from cosmos_nemo.inference.diffusion_options import DiffusionOptions
+from cosmos_nemo.inference.diffusion_plan import make_plan
+from cosmos_nemo.inference.source import open_source
 
 
 def plan_of(checkpoint, **changes):
-    options = GenerateOptions(checkpoint=checkpoint, prompt="x", output=Path("out.mp4"), **changes)
+    options = DiffusionOptions(checkpoint=checkpoint, prompt="x", output=Path("out.mp4"), **changes)
     return make_plan(options, open_source(options.checkpoint))
 
 
@@ -29,14 +30,14 @@ def edit(run, **changes):
 def test_a_run_supplies_its_sizes_and_encoders(tiny):
     plan = plan_of(tiny / "v2w")
     assert (plan.task, plan.height, plan.width, plan.num_frames, plan.fps) == ("video2world", 32, 48, 9, 8.0)
-    assert (plan.vae, plan.text_encoder, plan.text_length) == (tiny / "vae", tiny / "t5", 16)
+    assert (plan.tokenizer, plan.text_encoder, plan.text_length) == (tiny / "vae", tiny / "t5", 16)
     assert plan.guidance == 7.0 and plan.negative_prompt.startswith("The video captures")
 
 
 def test_the_users_values_go_first(tiny):
-    plan = plan_of(tiny / "v2w", height=64, fps=24, guidance=0.0, negative_prompt="", vae=tiny / "t5")
+    plan = plan_of(tiny / "v2w", height=64, fps=24, guidance=0.0, negative_prompt="", tokenizer=tiny / "t5")
     assert (plan.height, plan.width, plan.fps, plan.guidance, plan.negative_prompt) == (64, 48, 24.0, 0.0, "")
-    assert plan.vae == tiny / "t5"
+    assert plan.tokenizer == tiny / "t5"
 
 
 def test_an_image_model_has_one_frame_and_no_negative_prompt(tiny):
@@ -54,7 +55,7 @@ def test_an_image_model_has_one_frame_and_no_negative_prompt(tiny):
 )
 def test_a_published_files_name_says_its_size(tiny, tmp_path, caplog, name, expected):
     shutil.copy(tiny / "v2w.pt", tmp_path / name)
-    plan = plan_of(tmp_path / name, vae=tiny / "vae", text_encoder=tiny / "t5")
+    plan = plan_of(tmp_path / name, tokenizer=tiny / "vae", text_encoder=tiny / "t5")
     assert (plan.height, plan.width, plan.num_frames, plan.fps) == expected
     assert plan.text_length == 512
     assert ("does not say what it was trained on" in caplog.text) == name.startswith("iter"), (
@@ -63,7 +64,7 @@ def test_a_published_files_name_says_its_size(tiny, tmp_path, caplog, name, expe
 
 
 def test_a_published_file_needs_its_encoders_named(tiny):
-    with pytest.raises(UserError, match="does not say which vae belongs to it; give --vae PATH"):
+    with pytest.raises(UserError, match="does not say which tokenizer belongs to it; give --tokenizer PATH"):
         plan_of(tiny / "v2w.pt")
 
 
@@ -72,7 +73,7 @@ def test_runs_of_the_first_version_name_their_video_tokenizer_differently(run, t
     content = json.loads(file.read_text())
     content["data"]["vae"] = content["data"].pop("video_tokenizer")
     file.write_text(json.dumps(content))
-    assert plan_of(run).vae == tiny / "vae"
+    assert plan_of(run).tokenizer == tiny / "vae"
 
 
 def test_an_encoder_that_is_gone_is_named(run):

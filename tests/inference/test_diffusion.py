@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference import generate as generate_module
+from cosmos_nemo.inference import diffusion as diffusion_module
 from cosmos_nemo.inference.conditioning import encode_conditional_frames
-from cosmos_nemo.inference.generate import GenerateOptions, generate
+from cosmos_nemo.inference.generate import generate
+from cosmos_nemo.inference.source import open_source
 from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_unit
 from cosmos_nemo.tokenizers.wan import load_wan
 from tests.distributed import run_ranks
@@ -14,7 +15,7 @@ from tests.inference.tiny import PROMPT, moving_ramp
 
 
 def video_options(tiny, tmp_path, **changes):
-    options = {"checkpoint": tiny / "v2w", "prompt": PROMPT, "input": tiny / "clip.mp4", "num_steps": 2}
+    options = {"checkpoint": tiny / "v2w", "prompt": PROMPT, "input": (tiny / "clip.mp4",), "num_steps": 2}
     return {**options, "output": tmp_path / "out.mp4", **changes}
 
 
@@ -24,20 +25,20 @@ def image_options(tiny, tmp_path, **changes):
 
 
 def run(options):
-    return generate(GenerateOptions(**options), progress=False)
+    return generate(**options, progress=False)
 
 
 @pytest.fixture
 def network_calls(monkeypatch):
     """Counts network evaluations and keeps the text embeddings they were given."""
     texts = []
-    original = generate_module.sample_latents
+    original = diffusion_module.sample_latents
 
     def counting(model, **arguments):
         model.register_forward_pre_hook(lambda module, args: texts.append(args[2]))
         return original(model, **arguments)
 
-    monkeypatch.setattr(generate_module, "sample_latents", counting)
+    monkeypatch.setattr(diffusion_module, "sample_latents", counting)
     return texts
 
 
@@ -51,19 +52,25 @@ def test_a_video_and_its_strip_are_written_with_the_sizes_of_training(tiny, tmp_
 
 
 def test_sizes_can_be_chosen(tiny, tmp_path):
-    run(video_options(tiny, tmp_path, input=tiny / "picture.png", height=48, width=32, num_frames=5))
+    run(video_options(tiny, tmp_path, input=(tiny / "picture.png",), height=48, width=32, num_frames=5))
     assert read_frames(tmp_path / "out.mp4").shape == (5, 3, 48, 32)
 
 
 def test_a_published_file_gives_the_same_video_as_the_run_it_came_from(tiny, tmp_path):
     run(video_options(tiny, tmp_path))
-    sizes = {"height": 32, "width": 48, "num_frames": 9, "fps": 8.0, "vae": tiny / "vae", "text_encoder": tiny / "t5"}
+    sizes = {
+        "height": 32,
+        "width": 48,
+        "num_frames": 9,
+        "fps": 8.0,
+        "tokenizer": tiny / "vae",
+        "text_encoder": tiny / "t5",
+    }
     other = video_options(tiny, tmp_path, checkpoint=tiny / "v2w.pt", output=tmp_path / "published.mp4", **sizes)
-    options = GenerateOptions(**other)
-    source = generate_module.open_source(options.checkpoint)
+    source = open_source(other["checkpoint"])
     # The text length is not in a published file (512 is assumed), so only the source is compared here.
-    assert dict(source.architecture).items() <= dict(generate_module.open_source(tiny / "v2w").architecture).items()
-    generate(options, progress=False)
+    assert dict(source.architecture).items() <= dict(open_source(tiny / "v2w").architecture).items()
+    run(other)
     assert read_frames(tmp_path / "published.mp4").shape == (9, 3, 32, 48)
 
 
@@ -131,9 +138,9 @@ def test_encoding_the_given_frames_alone_equals_encoding_the_filled_clip(tiny, c
 )
 def test_a_video_is_continued_from_its_end_or_compared_from_its_start(tiny, tmp_path, monkeypatch, changes, frames):
     seen = []
-    original = generate_module.encode_conditional_frames
+    original = diffusion_module.encode_conditional_frames
     monkeypatch.setattr(
-        generate_module,
+        diffusion_module,
         "encode_conditional_frames",
         lambda frames, *rest: seen.append(frames) or original(frames, *rest),
     )
@@ -145,8 +152,8 @@ def test_a_video_is_continued_from_its_end_or_compared_from_its_start(tiny, tmp_
 
 BAD = {
     "prompt": ({"prompt": "  "}, "prompt is empty"),
-    "input missing": ({"input": None}, "give --input"),
-    "input absent": ({"input": "/nowhere.mp4"}, "--input /nowhere.mp4 does not exist"),
+    "input missing": ({"input": ()}, "give --input"),
+    "input absent": ({"input": ("/nowhere.mp4",)}, "--input /nowhere.mp4 does not exist"),
     "frames": ({"num_conditional_frames": 3}, "use 1 or 5"),
     "input frames": ({"input_frames": "middle"}, "use auto, first or last"),
     "steps": ({"num_steps": 0}, "at least 1"),
@@ -156,7 +163,7 @@ BAD = {
     "task": ({"task": "text2image"}, "is a video2world network"),
     "task name": ({"task": "video"}, "use auto, video2world or text2image"),
     "suffix": ({"output": "out.png"}, r"end the name with \.mp4"),
-    "vae": ({"vae": "/nowhere"}, "--vae /nowhere does not exist"),
+    "tokenizer": ({"tokenizer": "/nowhere"}, "--tokenizer /nowhere does not exist"),
     "fps": ({"fps": -1.0}, "must be positive"),
 }
 
@@ -173,14 +180,14 @@ def test_bad_input_is_told_in_one_line_and_nothing_is_written(tiny, tmp_path, na
 
 def test_a_picture_cannot_give_five_frames(tiny, tmp_path):
     with pytest.raises(UserError, match="is an image, but --num-conditional-frames 5 needs 5 frames"):
-        run(video_options(tiny, tmp_path, input=tiny / "picture.png", num_conditional_frames=5))
+        run(video_options(tiny, tmp_path, input=(tiny / "picture.png",), num_conditional_frames=5))
 
 
 def test_an_unreadable_input_is_told_before_anything_is_loaded(tiny, tmp_path, monkeypatch):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    monkeypatch.setattr(generate_module, "load_t5", lambda *a, **k: pytest.fail("loaded an encoder"))
+    monkeypatch.setattr(diffusion_module, "load_t5", lambda *a, **k: pytest.fail("loaded an encoder"))
     with pytest.raises(UserError, match=r"bad\.mp4 cannot be read"):
-        run(video_options(tiny, tmp_path, input=tmp_path / "bad.mp4"))
+        run(video_options(tiny, tmp_path, input=(tmp_path / "bad.mp4",)))
 
 
 def test_a_missing_checkpoint_lists_what_is_there(tiny, tmp_path):
@@ -195,7 +202,7 @@ def test_a_missing_checkpoint_lists_what_is_there(tiny, tmp_path):
 
 def test_an_image_model_takes_no_input(tiny, tmp_path):
     with pytest.raises(UserError, match="Text2Image takes no input"):
-        run(image_options(tiny, tmp_path, input=tiny / "picture.png"))
+        run(image_options(tiny, tmp_path, input=(tiny / "picture.png",)))
 
 
 def test_two_ranks_generate_what_one_process_generates(tiny, tmp_path):
@@ -204,7 +211,7 @@ def test_two_ranks_generate_what_one_process_generates(tiny, tmp_path):
     tensor = {**alone, "output": tmp_path / "tensor.mp4"}
     context = {**alone, "output": tmp_path / "context.mp4", "context_parallel_size": 2}
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    broken = {**alone, "input": tmp_path / "bad.mp4"}
+    broken = {**alone, "input": (tmp_path / "bad.mp4",)}
     results = run_ranks("tests.inference.ranks:generate_twice", 2, tensor, context, broken)
     assert [written for written, _ in results] == [[1, 1], [0, 0]], "only rank 0 writes"
     assert all("cannot be read" in error for _, error in results), "every rank ends with the reason"

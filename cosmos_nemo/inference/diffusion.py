@@ -1,0 +1,196 @@
+"""Generates a video or an image with a diffusion model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.checkpoints.export import parse_dtype
+from cosmos_nemo.checkpoints.world import World, model_parallel_world
+from cosmos_nemo.data.batch import pad_text
+from cosmos_nemo.diffusion.sampler import initial_noise
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.inference.comparison import write_comparison
+from cosmos_nemo.inference.conditioning import (
+    encode_conditional_frames,
+    first_frames_mask,
+    read_conditional_frames,
+)
+from cosmos_nemo.inference.diffusion_options import (
+    TEXT2IMAGE,
+    VIDEO2WORLD,
+    DiffusionOptions,
+    Plan,
+    check_output,
+)
+from cosmos_nemo.inference.diffusion_plan import make_plan
+from cosmos_nemo.inference.options import GenerateResult
+from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
+from cosmos_nemo.inference.sampling import sample_latents
+from cosmos_nemo.inference.source import Source
+from cosmos_nemo.inference.strip import StripRow, write_strip
+from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, write_image, write_video
+from cosmos_nemo.tokenizers.base import latent_frames
+from cosmos_nemo.tokenizers.text import load_t5
+from cosmos_nemo.tokenizers.wan import load_wan
+
+TEMPORAL_COMPRESSION, SPATIAL_COMPRESSION = 4, 8
+"""Of the Wan 2.1 tokenizer that every Predict2 network uses."""
+
+
+def generate_diffusion(options: DiffusionOptions, source: Source, *, progress: bool = True) -> GenerateResult:
+    """Generate a video or an image and write it.
+
+    Runs in one process or on the ranks of torchrun (tensor and context parallel); rank 0 reads the inputs, runs
+    the encoders and writes the files.
+
+    Args:
+        options: what to generate.
+        source: the checkpoint that the options name.
+        progress: show a progress bar on the terminal.
+
+    Returns:
+        the written paths and the time it took.
+
+    Raises:
+        UserError: anything the user can put right; nothing is written then.
+    """
+    start = time.perf_counter()
+    plan = make_plan(options, source)
+    _check(options, plan)
+    with model_parallel_world(
+        tensor_model_parallel_size=options.tensor_model_parallel_size,
+        context_parallel_size=options.context_parallel_size,
+    ) as world:
+        inputs = on_rank_zero(world, lambda: _encode(options, plan, world.device))
+        latents = _sample(options, plan, source, inputs, world, progress=progress)
+        paths = on_rank_zero(world, lambda: _write(options, plan, inputs, latents, world.device))
+        mine = tuple(paths) if world.rank == 0 else ()
+    return GenerateResult(paths=mine, seconds=time.perf_counter() - start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What the encoders made of the user's inputs, on the CPU.
+
+    Attributes:
+        text_1_L_E: embedding of the prompt, zero padded.
+        uncond_1_L_E: embedding that guidance leads away from; None where it equals the prompt's (no guidance).
+        given_T_3_H_W: conditional frames as the model sees them, uint8; None without.
+        gt_frames_1_C_T_H_W: their latents; None without.
+    """
+
+    text_1_L_E: Tensor
+    uncond_1_L_E: Tensor | None
+    given_T_3_H_W: Tensor | None = None
+    gt_frames_1_C_T_H_W: Tensor | None = None
+
+
+def _check(options: DiffusionOptions, plan: Plan) -> None:
+    """Contradictions that need no model to be seen."""
+    check_output(options.output, plan.task)
+    if options.comparison is not None and plan.task == TEXT2IMAGE:
+        raise UserError(f"--comparison {options.comparison}: an image does not play; use --strip.")
+    if options.comparison is not None:
+        check_output(options.comparison, plan.task)
+    latent_frames(plan.num_frames, TEMPORAL_COMPRESSION)
+    if plan.task == TEXT2IMAGE:
+        if options.input is not None:
+            raise UserError(f"--input {options.input}: Text2Image takes no input; drop it or use a video2world model.")
+        return
+    if options.input is None:
+        raise UserError("Video2World continues a picture: give --input with an image or a video.")
+    if plan.num_frames <= options.num_conditional_frames:
+        raise UserError(
+            f"--num-frames {plan.num_frames} leaves nothing to generate after {options.num_conditional_frames} "
+            "conditional frame(s); use more frames."
+        )
+
+
+def _encode(options: DiffusionOptions, plan: Plan, device: torch.device) -> _Inputs:
+    """Read the inputs and run the text encoder and, for Video2World, the video tokenizer's encoder."""
+    given = None
+    if plan.task == VIDEO2WORLD:  # before the encoders are loaded: a bad input should be told at once
+        given = read_conditional_frames(
+            options.input,
+            count=options.num_conditional_frames,
+            height=plan.height,
+            width=plan.width,
+            from_start=options.takes_first_frames(options.input),
+        )
+    text, uncond = _encode_text(options.prompt, plan, device)
+    if given is None:
+        return _Inputs(text_1_L_E=text, uncond_1_L_E=uncond)
+    tokenizer = load_wan(plan.tokenizer, device=device)
+    gt_frames = encode_conditional_frames(given, tokenizer, tokenizer.latent_frames(plan.num_frames))
+    return _Inputs(text_1_L_E=text, uncond_1_L_E=uncond, given_T_3_H_W=given, gt_frames_1_C_T_H_W=gt_frames)
+
+
+def _encode_text(prompt: str, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Embeddings of the prompt and of what guidance leads away from, [1, L, E] float32."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # T5-11B in float32 is 19 GB
+    encoder = load_t5(plan.text_encoder, device=device, dtype=dtype)
+    guided = plan.guidance != 0
+    prompts = [prompt] + ([plan.negative_prompt] if guided and plan.negative_prompt else [])
+    embeddings = [pad_text(embedding, plan.text_length)[None] for embedding in encoder.encode(prompts)]
+    if len(embeddings) == 2:
+        return embeddings[0], embeddings[1]
+    if guided and plan.task == TEXT2IMAGE:
+        return embeddings[0], torch.zeros_like(embeddings[0])
+    # Video2World without a negative prompt: uncond equals cond, guidance changes nothing.
+    return embeddings[0], None
+
+
+def _sample(
+    options: DiffusionOptions, plan: Plan, source: Source, inputs: _Inputs, world: World, *, progress: bool
+) -> Tensor:
+    """Load the network and sample latents; the same on every rank."""
+    default = torch.bfloat16 if world.device.type == "cuda" else torch.float32
+    model = source.load(dtype=parse_dtype(options.dtype) or default, device=world.device)
+    frames = latent_frames(plan.num_frames, TEMPORAL_COMPRESSION)
+    size = (plan.height // SPATIAL_COMPRESSION, plan.width // SPATIAL_COMPRESSION)
+    mask = None
+    if inputs.gt_frames_1_C_T_H_W is not None:
+        count = latent_frames(options.num_conditional_frames, TEMPORAL_COMPRESSION)
+        mask = first_frames_mask(inputs.gt_frames_1_C_T_H_W, count)
+    with progress_bar("sampling", options.num_steps + 1, shown=progress and world.rank == 0) as show:
+        return sample_latents(
+            model,
+            noise_1_C_T_H_W=initial_noise((1, model.config.out_channels, frames, *size), seed=options.seed),
+            text_1_L_E=inputs.text_1_L_E,
+            uncond_1_L_E=inputs.uncond_1_L_E,
+            guidance=plan.guidance,
+            num_steps=options.num_steps,
+            gt_frames_1_C_T_H_W=inputs.gt_frames_1_C_T_H_W,
+            condition_mask_1_1_T_H_W=mask,
+            sigma_conditional=plan.sigma_conditional,
+            fps=None if plan.task == TEXT2IMAGE else plan.fps,
+            on_step=show,
+        )
+
+
+def _write(options: DiffusionOptions, plan: Plan, inputs: _Inputs, latents: Tensor, device: torch.device) -> list[Path]:
+    """Decode the latents and write the video or image, the strip and the comparison."""
+    truth = None
+    if options.truth is not None and (options.strip or options.comparison):
+        truth = cover_and_crop(read_frames(options.truth, first=plan.num_frames), plan.height, plan.width)
+    frames = to_bytes(load_wan(plan.tokenizer, device=device).decode(latents))
+    if plan.task == TEXT2IMAGE:
+        paths = [write_image(frames[0], options.output)]
+    else:
+        paths = [write_video(frames, options.output, fps=plan.fps)]
+    rows = [StripRow(label="generated", frames_T_3_H_W=frames)]
+    if inputs.given_T_3_H_W is not None:
+        rows.insert(0, StripRow(label="input", frames_T_3_H_W=inputs.given_T_3_H_W))
+    if truth is not None:
+        rows.append(StripRow(label="truth", frames_T_3_H_W=truth))
+    length = {"num_frames": len(frames), "fps": plan.fps}
+    if options.strip is not None:
+        paths.append(write_strip(options.strip, rows, **length, columns=options.strip_frames))
+    if options.comparison is not None:
+        paths.append(write_comparison(options.comparison, rows, **length))
+    return paths
