@@ -5,7 +5,23 @@ import warnings
 import typer
 
 from cosmos_nemo.errors import UserError
-from data_prep.commands import download, encoders, extract_images, hdvila, inspect, metas, sample, shards, t5
+from data_prep.commands import (
+    blend,
+    download,
+    encoders,
+    extract_images,
+    hdvila,
+    info,
+    inspect,
+    merge,
+    metas,
+    preview,
+    sample,
+    shards,
+    split,
+    t5,
+    verify,
+)
 
 app = typer.Typer(
     name="data_prep",
@@ -24,6 +40,12 @@ app.command()(extract_images.extract_images)
 app.command()(t5.t5)
 app.command()(hdvila.hdvila)
 app.command()(shards.shards)
+app.command()(verify.verify)
+app.command()(info.info)
+app.command()(preview.preview)
+app.command()(split.split)
+app.command()(merge.merge)
+app.command()(blend.blend)
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ INDEX = ".nv-meta"
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether a folder holds tars but no manifest."""
-    return not (folder / MANIFEST_NAME).exists() and any(folder.glob("**/*.tar"))
+    """Whether a folder holds tars that nobody will write a manifest for; `data_prep` does when it finishes."""
+    unfinished = (folder / ".prep").exists()
+    return not unfinished and not (folder / MANIFEST_NAME).exists() and any(folder.glob("**/*.tar"))
 
 
 def check_index(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Small datasets of random latents or token ids, written by the schema without any encoder."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable
@@ -83,9 +84,10 @@ def write_dataset(
                     entry = tarfile.TarInfo(f"{sample.key}.{part}")
                     entry.size = len(content)
                     tar.addfile(entry, io.BytesIO(content))
-        size = (folder / name).stat().st_size
+        content = (folder / name).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
         split = name.partition("-")[0]
-        records.append(ShardRecord(name=name, split=split, bytes=size, samples=len(samples), sha256=""))
+        records.append(ShardRecord(name=name, split=split, bytes=len(content), samples=len(samples), sha256=digest))
     splits = [(split, f"{split}-.*") for split in ("train", "val") if any(r.split == split for r in records)]
     BaseWebdatasetFactory.prepare_dataset(
         folder, list(shards), split_parts_patterns=splits, shuffle_seed=None, workers=1

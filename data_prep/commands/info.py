@@ -1,0 +1,21 @@
+"""`data_prep info`: what a dataset is."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def info(
+    place: Annotated[Path, typer.Argument(help="Folder that `shards` wrote, or file that `blend` wrote.")],
+    buckets: Annotated[
+        bool, typer.Option("--buckets", help="Count samples by aspect ratio, size and length; reads every shard.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show task, counts, sizes and encoders of a dataset."""
+    from data_prep.describe import describe, lines
+
+    facts = describe(place, buckets=buckets)
+    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts)))

@@ -1,0 +1,22 @@
+"""`data_prep merge`: several datasets in one folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Datasets that were prepared alike.")],
+    output: Annotated[Path, typer.Option(help="Folder of the new dataset; it must not exist.")],
+) -> None:
+    """Make one dataset of several, which stay as they are. Their shards are shared, not copied, on one file system."""
+    from cosmos_nemo.data.schema import read_manifest
+    from data_prep.progress import bar
+    from data_prep.rebuild import merge as merge_datasets
+
+    with bar("merging", sum(len(read_manifest(folder).shards) for folder in folders)) as advance:
+        manifest, notes = merge_datasets(folders, output, on_shard=advance)
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{output}: {manifest.num_samples('train')} train and {manifest.num_samples('val')} val samples")

@@ -1,0 +1,42 @@
+"""`data_prep verify`: is a dataset what its manifest says?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MAX_ROWS = 100  # of the table
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that `shards` wrote.")],
+    decode: Annotated[
+        bool, typer.Option("--decode/--no-decode", help="Decode every frame of raw video, or only count them.")
+    ] = True,
+) -> None:
+    """Read every sample back: the shards against the manifest's SHA-256, the samples against the schema.
+
+    Names shard, sample and field of every problem; exit status 1 if there is one.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from cosmos_nemo.data.schema import read_manifest
+    from data_prep.progress import bar
+    from data_prep.verify import verify as find_problems
+
+    manifest = read_manifest(folder)
+    with bar("verifying", len(manifest.shards)) as advance:
+        problems = list(find_problems(folder, decode=decode, on_shard=advance))
+    if not problems:
+        samples = sum(shard.samples for shard in manifest.shards)
+        typer.echo(f"{folder}: {samples} samples in {len(manifest.shards)} shards, all as the manifest says")
+        return
+    table = Table("shard", "sample", "field", "problem")
+    for problem in problems[:MAX_ROWS]:
+        table.add_row(problem.shard, problem.sample, problem.field, problem.reason)
+    Console().print(table)
+    shards = {problem.shard for problem in problems}
+    more = f", {len(problems) - MAX_ROWS} not shown" if len(problems) > MAX_ROWS else ""
+    typer.echo(f"{folder}: {len(problems)} problems in {len(shards)} shards{more}; copy or prepare these shards again")
+    raise typer.Exit(1)
