@@ -57,6 +57,26 @@ ENTRIES: tuple[Entry, ...] = (
         module="diffusion",
         description="Predict2 Text2Image 14B, 8 GPUs of 80 GB: tensor + sequence parallel 8",
     ),
+    Entry(
+        name="cosmos_tokenizer_cv_tiny",
+        module="tokenizer",
+        description="continuous video tokenizer CV8x8x8, narrow, for a CPU",
+    ),
+    Entry(
+        name="cosmos_tokenizer_dv_tiny",
+        module="tokenizer",
+        description="discrete video tokenizer DV8x16x16, narrow, for a CPU",
+    ),
+    Entry(
+        name="cosmos_tokenizer_cv8x8x8",
+        module="tokenizer",
+        description="Cosmos video tokenizer CV8x8x8, 106 million parameters, 8 GPUs: data parallel 8",
+    ),
+    Entry(
+        name="cosmos_tokenizer_dv8x16x16",
+        module="tokenizer",
+        description="Cosmos video tokenizer DV8x16x16, 111 million parameters, 8 GPUs: data parallel 8",
+    ),
 )
 
 RECIPES: dict[str, Entry] = {entry.name: entry for entry in ENTRIES}

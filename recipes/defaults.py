@@ -82,12 +82,22 @@ def fp32() -> run.Config:
     return run.Config(nl.MegatronMixedPrecision, precision="32")
 
 
-def optimizer(*, lr: float, weight_decay: float, f_max: float, f_min: float = 0.0) -> run.Config:
+def optimizer(
+    *,
+    lr: float,
+    weight_decay: float,
+    f_max: float,
+    f_min: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.99),
+    clip_grad: float = 1.0,
+) -> run.Config:
     """AdamW as in the published examples; weight decay acts on every tensor.
 
     Args:
         lr: learning rate before the schedule's factor.
         weight_decay: decoupled weight decay.
+        betas: decay of Adam's moments.
+        clip_grad: largest norm of the gradient.
         f_max: factor of the schedule at the first step; there is no warm-up.
         f_min: factor at the last step. The schedule is as long as the run, 1000 steps in the published examples.
 
@@ -104,10 +114,10 @@ def optimizer(*, lr: float, weight_decay: float, f_max: float, f_min: float = 0.
             optimizer="adam",
             lr=lr,
             weight_decay=weight_decay,
-            adam_beta1=0.9,
-            adam_beta2=0.99,
+            adam_beta1=betas[0],
+            adam_beta2=betas[1],
             adam_eps=1e-8,
-            clip_grad=1.0,
+            clip_grad=clip_grad,
             use_distributed_optimizer=True,
         ),
         lr_scheduler=run.Config(

@@ -61,7 +61,7 @@ def load_training_checkpoint(
     info = checkpoint if isinstance(checkpoint, CheckpointInfo) else find_checkpoint(checkpoint)
     from megatron.core import dist_checkpointing
 
-    sharded = model.sharded_state_dict(prefix=MODEL_PREFIX)
+    sharded = _shards(model)
     check_keys(info, _whole_shapes(sharded))
     if ema:
         averaged = stored_shapes(info, prefix=EMA_PREFIX)
@@ -73,6 +73,14 @@ def load_training_checkpoint(
         model.load_state_dict({key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}, strict=True)
     logger.info("Loaded %s (step %d)", info.path, info.step)
     return info
+
+
+def _shards(model: Any) -> dict[str, Any]:
+    """The entries of a network's tensors; of one that knows no model parallelism, every rank has all of them."""
+    from megatron.core.transformer.utils import sharded_state_dict_default
+
+    shards: dict[str, Any] = sharded_state_dict_default(model, prefix=MODEL_PREFIX)
+    return shards
 
 
 def sharded_average(entry: Any, tensor: Tensor) -> Any:
@@ -160,7 +168,7 @@ def save_imported(
     folder = run_dir / CHECKPOINTS_DIR / iteration_name(0)
     weights = folder / WEIGHTS_DIR
     weights.mkdir(parents=True, exist_ok=True)
-    sharded = model.sharded_state_dict(prefix=MODEL_PREFIX)
+    sharded = _shards(model)
     dist_checkpointing.save(dict(sharded), str(weights))
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:

@@ -89,7 +89,7 @@ class StepMetrics(pl.Callback):
         Raises:
             UserError: the gradient is not finite.
         """
-        terms = from_last_stage(outputs)
+        terms = from_last_stage({"loss": outputs["loss"], **pl_module.training_loss_reduction.terms})
         loss = terms.pop("loss")
         seconds = time.perf_counter() - self._started
         shared = gather_ranks(trainer)
@@ -116,9 +116,9 @@ class StepMetrics(pl.Callback):
         """Forgets the losses of the last validation."""
         self._val_losses: list[dict[str, float]] = []
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: torch.Tensor, *args: Any) -> None:
         """Notes the loss of one batch, which is already the mean over ranks."""
-        self._val_losses.append(from_last_stage(outputs if isinstance(outputs, Mapping) else {"loss": outputs}))
+        self._val_losses.append(from_last_stage({"loss": outputs, **pl_module.validation_loss_reduction.terms}))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Makes a row with the mean validation loss, and what the family adds to it."""

@@ -10,6 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cosmos_nemo.lightning.metrics import Row
 
+SHOWN = {"val_psnr": ".2f", "val_ssim": ".4f", "val_code_entropy": ".2f", "val_dead_codes": "d", "val_picture": "s"}
+"""What validation of a tokenizer adds to the loss, and how it is written."""
+
 
 class ProgressDisplay:
     """Shows loss, gradient norm, learning rate and speed. A sink of `StepMetrics`, on rank 0 only.
@@ -76,7 +79,9 @@ class ProgressDisplay:
 def describe(row: Row) -> str:
     """One row as words; numbers that are not known are left out."""
     if "val_loss" in row:
-        return f"validation loss {row['val_loss']:.4f}"
+        more = {name.removeprefix("val_"): row[name] for name in SHOWN if name in row}
+        words = (f"{name.replace('_', ' ')} {value:{SHOWN['val_' + name]}}" for name, value in more.items())
+        return "  ".join([f"validation loss {row['val_loss']:.4f}", *words])
     parts = [f"loss {row['loss']:.4f}"]
     if row["grad_norm"] is not None:
         parts.append(f"grad {row['grad_norm']:.3f}")

@@ -24,6 +24,8 @@ class MeanOverGlobalBatch(MegatronLossReduction):
     def __init__(self, module: Any) -> None:
         super().__init__()
         self.__dict__["_owner"] = module  # not a submodule: that would be a cycle
+        self.terms: dict[str, Tensor] = {}
+        """What was averaged beside the loss at the last call of `reduce`; NeMo lets nothing but a loss through."""
 
     def forward(self, batch: Any, forward_out: Tensor | dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
         """Returns the loss to differentiate, and what `reduce` needs.
@@ -38,8 +40,8 @@ class MeanOverGlobalBatch(MegatronLossReduction):
         terms = forward_out if isinstance(forward_out, dict) else {"loss": forward_out}
         return terms["loss"], {name: term.detach().clone() for name, term in terms.items()} | {"keys": batch.keys}
 
-    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Any]]) -> Tensor | dict[str, Tensor]:
-        """The mean loss of the global batch, equal on all data-parallel ranks; with its terms if there are any.
+    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Any]]) -> Tensor:
+        """The mean loss of the global batch, equal on all data-parallel ranks. Its terms are left in `terms`.
 
         Raises:
             UserError: it is not finite; names the step and the samples.
@@ -54,7 +56,9 @@ class MeanOverGlobalBatch(MegatronLossReduction):
         # One synchronisation per optimizer step; the optimizer has not touched the weights yet.
         if not math.isfinite(terms["loss"].item()):
             self._stop(losses_reduced_per_micro_batch, group)
-        return terms if len(terms) > 1 else terms["loss"]
+        loss = terms.pop("loss")
+        self.terms = terms
+        return loss
 
     def _stop(self, outputs: Sequence[dict[str, Any]], group: Any) -> None:
         bad = [key for out in outputs if not math.isfinite(out["loss"].item()) for key in out["keys"]]

@@ -30,7 +30,7 @@ class WandbLog:
     def __init__(self, log: RunLog, config: Mapping[str, Any]) -> None:
         import wandb
 
-        run_dir = log.run_dir
+        self.run_dir = run_dir = log.run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
         try:
             self.run = wandb.init(
@@ -45,8 +45,13 @@ class WandbLog:
             ) from error
 
     def __call__(self, row: Row) -> None:
-        """Sends one row, leaving out what is not known."""
+        """Sends one row, leaving out what is not known; the path of a picture becomes the picture."""
+        import wandb
+
         values = {name: value for name, value in row.items() if name != "step" and value is not None}
+        for name, value in values.items():
+            if isinstance(value, str) and value.endswith(".png"):
+                values[name] = wandb.Image(str(self.run_dir / value))
         self.run.log(values, step=row["step"])
 
     def close(self) -> None:

@@ -24,46 +24,59 @@ _WORLD = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
 def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
-    """Trains run `name` below `root`; returns the exit code if training was stopped.
+    """Trains a small DiT as run `name` below `root`; returns the exit code if training was stopped.
 
     Args:
         shards: data folder.
         root: output root.
         name: name of the run.
-        **changes: see the first lines.
+        **changes: see the first lines, and `run`.
     """
-    _new_world(root)
+
+    def parts() -> tuple[Any, Any]:
+        from cosmos_nemo.diffusion.predict2 import Predict2Objective
+        from cosmos_nemo.lightning.diffusion import DiffusionDataModule, DiTModule
+        from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
+
+        data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0, "text_length": 8}
+        model = changes.get("module", DiTModule)(
+            Predict2Video2WorldTinyConfig(**({"num_layers": 2} | changes.get("model", {}))),
+            Predict2Objective(state_t=3),
+            seed=7,
+            **({"ema_rate": 0.1} | changes.get("weights", {})),
+        )
+        return model, DiffusionDataModule(path=shards, **(data | changes.get("data", {})))
+
+    return run(parts, root, name, **changes)
+
+
+def run(parts: Callable[[], tuple[Any, Any]], root: str, name: str, **changes: Any) -> int | None:
+    """Trains what `parts` makes, a module and its data, as run `name` below `root`."""
+    new_world(root)
     platform.install(nemo=True)
     import nemo.lightning as nl
 
-    from cosmos_nemo.diffusion.predict2 import Predict2Objective
-    from cosmos_nemo.lightning.diffusion import DiffusionDataModule, DiTModule
     from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear
     from cosmos_nemo.lightning.run_folder import Resume, RunLog
     from cosmos_nemo.lightning.train import train
-    from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
     from tests.lightning.optimizer import adamw
 
-    data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0, "text_length": 8}
     trainer = nl.Trainer(
         accelerator="cpu",
         devices=int(os.environ["WORLD_SIZE"]),
         max_steps=changes.get("max_steps", STEPS),
+        max_epochs=changes.get("max_epochs"),
         log_every_n_steps=2,
         val_check_interval=2,
         callbacks=changes.get("callbacks"),
         plugins=[nl.MegatronMixedPrecision("bf16-mixed", params_dtype=torch.bfloat16)] if changes.get("bf16") else None,
         strategy=nl.MegatronStrategy(**({"ckpt_load_strictness": "raise_all"} | changes.get("strategy", {}))),
     )
+    model, data = parts()
     try:
         train(
-            model=changes.get("module", DiTModule)(
-                Predict2Video2WorldTinyConfig(**({"num_layers": 2} | changes.get("model", {}))),
-                Predict2Objective(state_t=3),
-                seed=7,
-                **({"ema_rate": 0.1} | changes.get("weights", {})),
-            ),
-            data=DiffusionDataModule(path=shards, **(data | changes.get("data", {}))),
+            model=model,
+            data=data,
             trainer=trainer,
             optim=DiffusionOptimizer(adamw(lr=changes.get("lr", 1e-3)), LambdaLinear(f_max=[0.6], f_min=[0.1])),
             log=RunLog(
@@ -76,7 +89,8 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     return None
 
 
-def _new_world(root: str) -> None:
+def new_world(root: str) -> None:
+    """A meeting point of its own for the next run of this process."""
     # Lightning takes these variables away when a run ends. Each run meets at a port of its own, which rank 0 finds: a
     # rank that is early must not find the meeting point of the run before.
     os.environ.update(_WORLD)
@@ -91,17 +105,18 @@ def _new_world(root: str) -> None:
     os.environ["MASTER_PORT"] = meeting.read_text()
 
 
-def refused(*arguments: Any, **changes: Any) -> str:
+def refused(*arguments: Any, start: Callable[..., Any] = fit, **changes: Any) -> str:
     """The message of the `UserError` that training ends with."""
     try:
-        fit(*arguments, **changes)
+        start(*arguments, **changes)
     except UserError as error:
-        _forget_groups()
+        forget_groups()
         return str(error)
     raise AssertionError("was accepted")
 
 
-def _forget_groups() -> None:
+def forget_groups() -> None:
+    """Leave the process group and Megatron's groups, if there are any."""
     from megatron.core import parallel_state
 
     if torch.distributed.is_initialized():
@@ -121,9 +136,9 @@ def at_step(step: int, act: Callable[[Any], None]) -> list[Any]:
     return [Act()]
 
 
-def terminated() -> list[Any]:
+def terminated(step: int = 4) -> list[Any]:
     """A callback that sends this process a SIGTERM in step 4, one step after a checkpoint."""
-    return at_step(4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    return at_step(step, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def killed(shards: str, root: str, name: str) -> None:
@@ -242,7 +257,7 @@ def _loads_without_nemo(root: str, run: Path) -> bool:
     from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
     from cosmos_nemo.models.dit.model import DiT
 
-    _new_world(root)
+    new_world(root)
     torch.distributed.init_process_group("gloo")
     parallel_state.initialize_model_parallel()
     model = DiT(Predict2Video2WorldTinyConfig(num_layers=2))
@@ -251,7 +266,7 @@ def _loads_without_nemo(root: str, run: Path) -> bool:
     after = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"].clone()
     megatron.load_training_checkpoint(model, run, ema=True)
     average = convert.published_state_dict(model)["net.x_embedder.proj.1.weight"]
-    _forget_groups()
+    forget_groups()
     return info.step == STEPS and len({tuple(w.flatten().tolist()) for w in (before, after, average)}) == 3
 
 

@@ -59,6 +59,11 @@ CP = "trainer.strategy.context_parallel_size"
         ("cosmos_v2w_tiny optim.lr_scheduler.warm_up_steps=[200]", "does not end within trainer.max_steps=100"),
         ("cosmos_v2w_tiny", "data.path is not set"),
         ("cosmos_v2w_tiny data.path=missing", "data.path=missing does not exist"),
+        (
+            "cosmos_tokenizer_cv_tiny model.model=Cosmos-1.0-Tokenizer-DV8x16x16",
+            "a DV8x16x16 tokenizer, and model.network",
+        ),
+        ("cosmos_tokenizer_cv_tiny model.model=CV", "model.model: video tokenizer 'CV' is not one of"),
         ("cosmos_v2w_tiny run.executor=nowhere", "run.executor=nowhere: executors are local"),
         ("cosmos_v2w_tiny run.executer=local", "no field 'run.executer'; run has executor, which may be local"),
         ("cosmos_v2w_tiny run.executor.nodes=2", "run.executor.nodes=2 needs run.executor=NAME as well"),
@@ -103,6 +108,14 @@ def test_dry_run_shows_the_division_and_every_value_and_starts_nothing(capsys: p
     assert "lr: 3.0517578125e-05" in out
     assert "would not start here: data.path is not set" in out
     assert "torchrun" in out
+
+
+def test_names_of_the_published_tokenizer_guide_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "model.jit_ckpt_pth=CKPT model.model=Cosmos-1.0-Tokenizer-CV8x8x8 data.path=DATA trainer.max_epochs=3"
+    assert launch.main(["cosmos_tokenizer_cv8x8x8", *words.split(), "optim.config.lr=1e-5", "--dryrun"]) == 0
+    out = capsys.readouterr().out
+    for line in ("jit_ckpt_pth: CKPT", "path: DATA", "max_epochs: 3", "max_steps: -1", "lr: 1.0e-05"):
+        assert line in out
 
 
 @pytest.mark.parametrize("words", [["run.executor=local", "trainer.devices=2"], ["trainer.devices=2"]])

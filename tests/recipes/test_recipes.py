@@ -121,11 +121,37 @@ def test_parallel_plans_of_one_node_of_8_gpus(tasks: dict[str, Any]) -> None:
         "cosmos_v2w_14b": (8, 1, 1),
         "cosmos_t2i_2b": (1, 1, 8),
         "cosmos_t2i_14b": (8, 1, 1),
+        "cosmos_tokenizer_cv8x8x8": (1, 1, 8),
+        "cosmos_tokenizer_dv8x16x16": (1, 1, 8),
     }
     assert tasks["cosmos_v2w_14b"].trainer.strategy.sequence_parallel
 
 
-@pytest.mark.parametrize("name", ["cosmos_v2w_tiny", "cosmos_t2i_tiny"])
+@pytest.mark.parametrize(
+    ("name", "model", "count"),
+    [
+        ("cosmos_tokenizer_cv8x8x8", "Cosmos-1.0-Tokenizer-CV8x8x8", 105_650_000),
+        ("cosmos_tokenizer_dv8x16x16", "Cosmos-1.0-Tokenizer-DV8x16x16", 110_900_000),
+    ],
+)
+def test_tokenizer_recipes_have_the_published_sizes_and_numbers(
+    tasks: dict[str, Any], name: str, model: str, count: int
+) -> None:
+    import fiddle as fdl
+    import torch
+
+    task = tasks[name]
+    with torch.device("meta"):
+        network = fdl.build(task.model).build_network(initialize=False)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(count, rel=1e-4)
+    config, window = task.optim.config, task.data.window
+    assert (config.lr, config.weight_decay, config.adam_beta1, config.adam_beta2) == (1e-4, 0.01, 0.5, 0.999)
+    assert (task.model.model, task.model.ema_decay, config.clip_grad) == (model, 0.9999, 1.0)
+    assert (window.num_frames, window.height, window.width) == (49, 256, 256)
+    assert (task.data.micro_batch_size, task.data.global_batch_size, task.data.num_workers) == (1, 8, 8)
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.RECIPES if name.endswith("_tiny")])
 def test_tiny_recipes_run_anywhere(tasks: dict[str, Any], name: str) -> None:
     trainer = tasks[name].trainer
     assert (trainer.accelerator, trainer.devices, trainer.plugins.precision) == ("auto", 1, "32")
