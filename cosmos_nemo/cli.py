@@ -184,6 +184,38 @@ def report(
 
 
 @app.command()
+def reconstruct(
+    input: Annotated[Path, typer.Argument(help="Video (or image) to encode and decode.")],
+    output: Annotated[Path, typer.Argument(help="The .mp4 to write: original | reconstruction.")],
+    tokenizer: Annotated[Path, typer.Option(help="Cosmos tokenizer folder (autoencoder.jit ...), or a Wan VAE.")],
+    chunk_frames: Annotated[int, typer.Option(help="Frames after which coding starts afresh.")] = 121,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda if there is any.")] = None,
+) -> None:
+    """Show what a video tokenizer keeps: side by side as a video, PSNR and SSIM as numbers."""
+    choices = dict(locals())  # the options of this command are the fields of ReconstructOptions, name by name
+    from cosmos_nemo.inference import reconstruct as room
+
+    print(room.reconstruct(room.ReconstructOptions(**choices)))
+
+
+@app.command()
+def latent_statistics(
+    tokenizer: Annotated[Path, typer.Argument(help="Folder of a continuous Cosmos tokenizer; gets mean_std.pt.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos like those to be encoded: files or folders.")],
+    num_frames: Annotated[int, typer.Option(help="Frames taken from the start of each.")] = 121,
+    max_videos: Annotated[int, typer.Option(help="Stop after this many.")] = 100,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace statistics that are there.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda if there is any.")] = None,
+) -> None:
+    """Measure a post-trained tokenizer's latents, so that it normalises them for a diffusion model."""
+    from cosmos_nemo.inference.latent_statistics import write_latent_statistics
+
+    choices = {"num_frames": num_frames, "max_videos": max_videos, "overwrite": overwrite, "device": device}
+    print(write_latent_statistics(tokenizer, videos, **choices))
+
+
+@app.command()
 def doctor(
     device: Annotated[bool, typer.Option("--device/--no-device", help="Also look at GPUs.")] = True,
     assumptions: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -92,22 +94,46 @@ def write_video(frames_T_3_H_W: Tensor, path: str | Path, *, fps: float, crf: in
     Raises:
         UserError: odd size, or the encoder refused.
     """
-    path = Path(path)
-    num_frames, _, height, width = frames_T_3_H_W.shape
+    with open_writer(path, size=(frames_T_3_H_W.shape[2], frames_T_3_H_W.shape[3]), fps=fps, crf=crf) as write:
+        write(frames_T_3_H_W)
+    return Path(path)
+
+
+@contextmanager
+def open_writer(
+    path: str | Path, *, size: tuple[int, int], fps: float, crf: int = 18
+) -> Iterator[Callable[[Tensor], None]]:
+    """Write a video as `write_video` does, some frames at a time.
+
+    Args:
+        path: target, replaced if it exists; it appears when the block ends well.
+        size: height and width, even.
+        fps: frames per second.
+        crf: quality of the encoder.
+
+    Yields:
+        what appends frames_T_3_H_W, uint8 RGB.
+
+    Raises:
+        UserError: odd size, or the encoder refused.
+    """
+    path, (height, width) = Path(path), size
     if height % 2 or width % 2:
         raise UserError(f"An H.264 video needs an even size, not {height}x{width} (height x width).")
-    pixels = frames_T_3_H_W.permute(0, 2, 3, 1).contiguous().numpy()  # [T, 3, H, W] -> [T, H, W, 3]
     try:
         with staged(path, overwrite=True) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"crf": str(crf), "preset": "medium"}
-            for index in range(num_frames):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels[index], format="rgb24")))
+
+            def write(frames_T_3_H_W: Tensor) -> None:
+                for pixels in frames_T_3_H_W.permute(0, 2, 3, 1).contiguous().numpy():
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+
+            yield write
             container.mux(stream.encode())
     except FFmpegError as error:
         raise UserError(f"The video {path} cannot be written: {error}.") from error
-    return path
 
 
 def write_image(frame_3_H_W: Tensor, path: str | Path) -> Path:

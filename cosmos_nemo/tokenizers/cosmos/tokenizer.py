@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,13 @@ from cosmos_nemo.tokenizers.cosmos.weights import find_jit, load_network
 CHUNK_FRAMES = 121
 """Frames that the continuous tokenizers of the diffusion models see at once; longer clips are cut into such chunks,
 each coded alone. Source: cosmos-predict1, `pixel_chunk_duration`."""
+
+
+class Coded(NamedTuple):
+    """A piece of video after encoding and decoding."""
+
+    video_B_3_T_H_W: Tensor  # RGB in [-1, 1]
+    tokens_B_T_H_W: Tensor | None  # None for a continuous tokenizer
 
 
 class _CosmosTokenizer:
@@ -55,6 +63,25 @@ class _CosmosTokenizer:
     def latent_frames(self, num_frames: int) -> int:
         """`1 + (num_frames - 1) / temporal_compression`; see `base.latent_frames`."""
         return latent_frames(num_frames, self.temporal_compression)
+
+    @torch.no_grad()
+    def reconstruct(self, pieces_B_3_T_H_W: Iterable[Tensor]) -> Iterator[Coded]:
+        """Encode and decode a video that arrives piece by piece, as if it came at once.
+
+        Args:
+            pieces_B_3_T_H_W: RGB in [-1, 1]; the first has k * temporal_compression + 1 frames, later ones have
+                k * temporal_compression. All are of one size.
+
+        Yields: for each piece its reconstruction, and its tokens if there are any.
+        """
+        scale = self.spatial_compression
+        encode = pieces.Stream(self._network.pre_quant, self.limits, unit_in=scale, unit_out=1)
+        decode = pieces.Stream(self._network.decode, self.limits, unit_in=1, unit_out=scale)
+        for piece in pieces_B_3_T_H_W:
+            latent, tokens = encode(piece.to(self.device, self.dtype)), None
+            if isinstance(self._network, DiscreteNetwork):
+                latent, tokens = self._network.quantizer(latent)
+            yield Coded(decode(latent).float().clamp(-1, 1).to(piece.device), tokens)
 
     def _check_video(self, video_B_3_T_H_W: Tensor) -> None:
         if video_B_3_T_H_W.ndim != 5 or video_B_3_T_H_W.shape[1] != 3:
@@ -102,6 +129,7 @@ class ContinuousVideoTokenizer(_CosmosTokenizer):
             UserError: the statistics do not fit.
         """
         super().__init__(network, path=path, files=files, limits=limits)
+        self.network = network
         self.latent_channels = self.config.latent_channels
         self.chunk_frames = chunk_frames
         self.chunk_latents = latent_frames(chunk_frames, self.temporal_compression)
@@ -118,6 +146,12 @@ class ContinuousVideoTokenizer(_CosmosTokenizer):
         """Move the weights; returns self."""
         self._network.to(device)
         return self
+
+    def without_statistics(self) -> ContinuousVideoTokenizer:
+        """The same network with its latents left as they are."""
+        return ContinuousVideoTokenizer(
+            self.network, path=self.path, files=self.files, chunk_frames=self.chunk_frames, limits=self.limits
+        )
 
     def latent_frames(self, num_frames: int) -> int:
         """Latent frames of whole chunks and a last one, which may be shorter."""

@@ -1,0 +1,101 @@
+"""Measures the latents of a continuous tokenizer on videos and writes them beside it, so that it normalises."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cosmos_nemo.data.frames import VideoError, probe_video, read_frames
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, write_mean_std
+from cosmos_nemo.tokenizers.cosmos.tokenizer import (
+    CHUNK_FRAMES,
+    ContinuousVideoTokenizer,
+    latent_statistics,
+    load_cosmos_tokenizer,
+)
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+
+
+def write_latent_statistics(
+    tokenizer: Path,
+    videos: Iterable[Path],
+    *,
+    num_frames: int = CHUNK_FRAMES,
+    max_videos: int = 100,
+    overwrite: bool = False,
+    device: str | None = None,
+) -> str:
+    """Write `mean_std.pt` into a tokenizer's folder.
+
+    Args:
+        tokenizer: the folder.
+        videos: files, and folders of files.
+        num_frames: taken from the start of each, at most.
+        max_videos: stop after this many.
+        overwrite: replace statistics that are there.
+        device: None is CUDA if there is any.
+
+    Returns:
+        a line saying what was written.
+
+    Raises:
+        UserError: statistics are there already, the tokenizer has no continuous latents, or no video can be read.
+    """
+    folder = tokenizer.expanduser()
+    if (folder / MEAN_STD).exists() and not overwrite:
+        raise UserError(f"{folder / MEAN_STD} exists already; give --overwrite to replace it")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_cosmos_tokenizer(folder, device=device)
+    if not isinstance(loaded, ContinuousVideoTokenizer):
+        raise UserError(f"{folder} is a {loaded.config.name} tokenizer; tokens need no statistics")
+    plain = loaded.without_statistics()
+    files = _files(videos)[:max_videos]
+    used: list[Path] = []
+    mean, std = latent_statistics(plain, _clips(files, plain, num_frames, used))
+    write_mean_std(folder, (mean, std))
+    return f"wrote {folder / MEAN_STD}: {len(used)} of {len(files)} videos, standard deviation {std.mean():.3f}"
+
+
+def _files(places: Iterable[Path]) -> list[Path]:
+    """Video files at or in the places, sorted.
+
+    Raises:
+        UserError: a place does not exist, or there is none.
+    """
+    files: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise UserError(f"no videos at {place}")
+        files += sorted(f for f in place.rglob("*") if f.suffix.lower() in SUFFIXES) if place.is_dir() else [place]
+    if not files:
+        raise UserError("no videos to measure latents on")
+    return files
+
+
+def _clips(
+    files: list[Path], tokenizer: ContinuousVideoTokenizer, num_frames: int, used: list[Path]
+) -> Iterator[Tensor]:
+    """The first frames of every readable file, cut to a legal size."""
+    scale, compression = tokenizer.spatial_compression, tokenizer.temporal_compression
+    for file in files:
+        try:
+            probe = probe_video(file)
+            length = min(num_frames, tokenizer.chunk_frames, probe.num_frames)
+            length = 1 + (length - 1) // compression * compression
+            height, width = probe.height // scale * scale, probe.width // scale * scale
+            if not height or not width:
+                raise VideoError(f"smaller than {scale}x{scale}")
+            video_3_T_H_W = read_frames(file, probe, start=0, num_frames=length)
+        except VideoError as error:
+            logger.warning("%s is left out: %s", file, error)
+            continue
+        used.append(file)
+        yield video_3_T_H_W[None, :, :, :height, :width].float() / 127.5 - 1
