@@ -81,21 +81,29 @@ def _verify_shard(
     try:
         for sample in read_shard(folder, shard):
             count += 1
-            if sample.key in keys:
-                reason = f"also in {keys[sample.key]}"
-                yield Problem(shard=shard.name, sample=sample.key, field="key", reason=reason)
-            keys[sample.key] = shard.name
-            yield from _verify_sample(sample, manifest, decode=decode)
+            yield from check_sample(sample, manifest, keys, decode=decode)
     except UserError as error:
         yield whole("tar", str(error))
     if count != shard.samples:
         yield whole("samples", f"{count}, the manifest says {shard.samples}")
 
 
-def _verify_sample(raw: RawSample, manifest: Manifest, *, decode: bool) -> Iterator[Problem]:
+def check_sample(raw: RawSample, manifest: Manifest, keys: dict[str, str], *, decode: bool) -> Iterator[Problem]:
+    """Hold one sample against schema and manifest.
+
+    Args:
+        raw: the sample.
+        manifest: of its dataset.
+        keys: of the samples seen so far, with their shards; this one's is added.
+        decode: of raw video, decode every frame.
+    """
+
     def problem(field: str, reason: str) -> Problem:
         return Problem(shard=raw.shard.name, sample=raw.key, field=field, reason=reason)
 
+    if raw.key in keys:
+        yield problem("key", f"also in {keys[raw.key]}")
+    keys[raw.key] = raw.shard.name
     try:
         sample = raw.read(manifest)
     except SampleError as error:

@@ -129,14 +129,21 @@ def check_shards(folder: str | os.PathLike[str], manifest: Manifest) -> None:
     for shard in manifest.shards:
         file = folder / shard.name
         if not file.is_file():
-            raise UserError(f"shard {file} is missing; copy it again or prepare the shards again")
+            raise UserError(f"shard {file} is missing; {_ways_out(folder)}")
         found = file.stat().st_size
         if found != shard.bytes:
             raise UserError(
                 f"shard {file} has {found} bytes, {MANIFEST_NAME} says {shard.bytes}: it is truncated or was changed; "
-                "copy it again or prepare the shards again"
+                f"{_ways_out(folder)}"
             )
     if not (folder / ".nv-meta" / ".info.json").is_file():
         raise UserError(
             f"{folder} has no Energon index (.nv-meta); run `python -m data_prep shards` again to finish it"
         )
+
+
+def _ways_out(folder: Path) -> str:
+    return (
+        "copy it again, prepare the shards again, or train on the rest after "
+        f"`python -m data_prep verify {folder} --repair`"
+    )

@@ -13,11 +13,17 @@ def verify(
     decode: Annotated[
         bool, typer.Option("--decode/--no-decode", help="Decode every frame of raw video, or only count them.")
     ] = True,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Leave out what is damaged; the rest becomes a whole dataset again.")
+    ] = False,
 ) -> None:
     """Read every sample back: the shards against the manifest's SHA-256, the samples against the schema.
 
     Names shard, sample and field of every problem; exit status 1 if there is one.
     """
+    if repair:
+        _repair(folder)
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -40,3 +46,12 @@ def verify(
     more = f", {len(problems) - MAX_ROWS} not shown" if len(problems) > MAX_ROWS else ""
     typer.echo(f"{folder}: {len(problems)} problems in {len(shards)} shards{more}; copy or prepare these shards again")
     raise typer.Exit(1)
+
+
+def _repair(folder: Path) -> None:
+    from data_prep.repair import repair
+
+    lost = repair(folder)
+    for name, count in lost.items():
+        typer.echo(f"{name}: {count} samples left out")
+    typer.echo(f"{folder}: {sum(lost.values())} samples left out, the rest is a whole dataset")
