@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cosmos_nemo.data.reading_errors import plain_error
 from cosmos_nemo.errors import UserError
 
 
@@ -34,6 +35,8 @@ class TimedStream:
                 batch = next(batches)
             except StopIteration:
                 return
+            except ValueError as error:
+                raise plain_error(error) from error
             self.wait_seconds += time.perf_counter() - start
             yield batch
 
