@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cosmos_nemo.tokenizers.cosmos.saving import CausalTimeConv, NormSwish
+
 Memory = dict[nn.Module, tuple[Tensor, ...]]
 """What each layer needs of the moments before; empty at the start of a video."""
 
@@ -26,6 +28,11 @@ Memory = dict[nn.Module, tuple[Tensor, ...]]
 def frames(x_T_B_C_H_W: Tensor) -> Tensor:
     """All frames as a batch of images, [T * B, C, H, W]; a view."""
     return x_T_B_C_H_W.flatten(0, 1)
+
+
+def _keeps_activations() -> bool:
+    """Whether a backward pass is to come, for which layers should keep little."""
+    return torch.is_grad_enabled() and not torch.jit.is_tracing()
 
 
 class Conv(nn.Module):
@@ -84,6 +91,10 @@ class TimeConv(Conv):
     def forward(self, x_T_B_C_H_W: Tensor, memory: Memory | None = None) -> Tensor:
         """Convolve."""
         x = x_T_B_C_H_W
+        if memory is None and _keeps_activations():
+            rows = x.permute(0, 1, 3, 4, 2).contiguous()
+            y = CausalTimeConv.apply(rows, self.conv3d.weight.flatten(2), self.conv3d.bias)
+            return y.permute(0, 1, 4, 2, 3)
         if memory is not None and self in memory:
             x = torch.cat([*memory[self], x])
         else:
@@ -141,7 +152,10 @@ class FrameNorm(nn.Module):
 
     def swish(self, x_T_B_C_H_W: Tensor) -> Tensor:
         """Normalise, then x * sigmoid(x)."""
-        # In place only where no backward pass will want the input.
+        if _keeps_activations():
+            norm = self.norm
+            y = NormSwish.apply(frames(x_T_B_C_H_W), norm.weight, norm.bias, norm.eps)
+            return y.unflatten(0, x_T_B_C_H_W.shape[:2])
         return F.silu(self(x_T_B_C_H_W), inplace=not torch.is_grad_enabled())
 
 
