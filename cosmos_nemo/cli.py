@@ -110,7 +110,8 @@ def generate(
         str | None, typer.Option(help="Diffusion: what it must not look like; the published one if left out.")
     ] = None,
     num_conditional_frames: Annotated[
-        int | None, typer.Option(help="Diffusion: pixel frames taken from the input, 1 or 5; 1 if left out.")
+        int | None,
+        typer.Option(help="Diffusion: pixel frames taken from the input: 1, 5 (Wan) or 9 (CV8x8x8); 1 if left out."),
     ] = None,
     task: Annotated[str | None, typer.Option(help="Diffusion: auto, video2world or text2image.")] = None,
     context_parallel_size: Annotated[

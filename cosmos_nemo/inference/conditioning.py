@@ -11,8 +11,23 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.video_io import IMAGE_SUFFIXES, cover_and_crop, read_frames, to_unit
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 
-NUM_CONDITIONAL_FRAMES = (1, 5)
-"""Pixel frames that may be given: 1 or 2 latent frames, which the models are trained for."""
+CONDITIONAL_LATENT_FRAMES = (1, 2)
+"""Latent frames that may be given, which the models are trained for."""
+
+
+def conditional_latent_frames(num_frames: int, tokenizer: VideoTokenizer) -> int:
+    """Latent frames of `num_frames` given pixel frames.
+
+    Raises:
+        UserError: the models are not trained for so many; with Wan 2.1 they are for 1 and 5 frames.
+    """
+    legal = [1 + (count - 1) * tokenizer.temporal_compression for count in CONDITIONAL_LATENT_FRAMES]
+    if num_frames not in legal:
+        raise UserError(
+            f"--num-conditional-frames {num_frames} is not possible with this video tokenizer; "
+            f"use {' or '.join(map(str, legal))}."
+        )
+    return tokenizer.latent_frames(num_frames)
 
 
 def read_conditional_frames(
@@ -58,7 +73,7 @@ def encode_conditional_frames(frames_T_3_H_W: Tensor, tokenizer: VideoTokenizer,
     given frames alone equals encoding the whole clip with its filling (black, or the last frame repeated).
 
     Args:
-        frames_T_3_H_W: 1 or 5 frames, uint8.
+        frames_T_3_H_W: as many frames as make whole latent frames, uint8.
         tokenizer: the video tokenizer.
         latent_frames: latent frames of the whole clip.
 

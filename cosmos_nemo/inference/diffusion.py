@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from cosmos_nemo.diffusion.sampler import initial_noise
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.comparison import write_comparison
 from cosmos_nemo.inference.conditioning import (
+    conditional_latent_frames,
     encode_conditional_frames,
     first_frames_mask,
     read_conditional_frames,
@@ -34,12 +36,9 @@ from cosmos_nemo.inference.sampling import sample_latents
 from cosmos_nemo.inference.source import Source
 from cosmos_nemo.inference.strip import StripRow, write_strip
 from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, write_image, write_video
-from cosmos_nemo.tokenizers.base import latent_frames
+from cosmos_nemo.tokenizers.base import VideoTokenizer
+from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5
-from cosmos_nemo.tokenizers.wan import load_wan
-
-TEMPORAL_COMPRESSION, SPATIAL_COMPRESSION = 4, 8
-"""Of the Wan 2.1 tokenizer that every Predict2 network uses."""
 
 
 def generate_diffusion(options: DiffusionOptions, source: Source, *, progress: bool = True) -> GenerateResult:
@@ -78,14 +77,18 @@ class _Inputs:
     """What the encoders made of the user's inputs, on the CPU.
 
     Attributes:
+        latent_T_H_W: frames, height and width of the latents to sample.
+        given_latent_frames: how many of the frames are given.
         text_1_L_E: embedding of the prompt, zero padded.
         uncond_1_L_E: embedding that guidance leads away from; None where it equals the prompt's (no guidance).
         given_T_3_H_W: conditional frames as the model sees them, uint8; None without.
         gt_frames_1_C_T_H_W: their latents; None without.
     """
 
+    latent_T_H_W: tuple[int, int, int]
     text_1_L_E: Tensor
     uncond_1_L_E: Tensor | None
+    given_latent_frames: int = 0
     given_T_3_H_W: Tensor | None = None
     gt_frames_1_C_T_H_W: Tensor | None = None
 
@@ -97,7 +100,6 @@ def _check(options: DiffusionOptions, plan: Plan) -> None:
         raise UserError(f"--comparison {options.comparison}: an image does not play; use --strip.")
     if options.comparison is not None:
         check_output(options.comparison, plan.task)
-    latent_frames(plan.num_frames, TEMPORAL_COMPRESSION)
     if plan.task == TEXT2IMAGE:
         if options.input is not None:
             raise UserError(f"--input {options.input}: Text2Image takes no input; drop it or use a video2world model.")
@@ -112,7 +114,10 @@ def _check(options: DiffusionOptions, plan: Plan) -> None:
 
 
 def _encode(options: DiffusionOptions, plan: Plan, device: torch.device) -> _Inputs:
-    """Read the inputs and run the text encoder and, for Video2World, the video tokenizer's encoder."""
+    """Read the inputs and run the text encoder and, for Video2World, the video tokenizer's encoder.
+
+    The tokenizer is loaded for an image as well: better now than after sampling, if it is not the right one.
+    """
     given = None
     if plan.task == VIDEO2WORLD:  # before the encoders are loaded: a bad input should be told at once
         given = read_conditional_frames(
@@ -122,12 +127,33 @@ def _encode(options: DiffusionOptions, plan: Plan, device: torch.device) -> _Inp
             width=plan.width,
             from_start=options.takes_first_frames(options.input),
         )
+    tokenizer = _load_tokenizer(plan, device)
+    scale, frames = tokenizer.spatial_compression, tokenizer.latent_frames(plan.num_frames)
+    count = conditional_latent_frames(options.num_conditional_frames, tokenizer) if given is not None else 0
     text, uncond = _encode_text(options.prompt, plan, device)
+    inputs = _Inputs(
+        latent_T_H_W=(frames, plan.height // scale, plan.width // scale),
+        text_1_L_E=text,
+        uncond_1_L_E=uncond,
+    )
     if given is None:
-        return _Inputs(text_1_L_E=text, uncond_1_L_E=uncond)
-    tokenizer = load_wan(plan.tokenizer, device=device)
-    gt_frames = encode_conditional_frames(given, tokenizer, tokenizer.latent_frames(plan.num_frames))
-    return _Inputs(text_1_L_E=text, uncond_1_L_E=uncond, given_T_3_H_W=given, gt_frames_1_C_T_H_W=gt_frames)
+        return inputs
+    gt_frames = encode_conditional_frames(given, tokenizer, frames)
+    return replace(inputs, given_latent_frames=count, given_T_3_H_W=given, gt_frames_1_C_T_H_W=gt_frames)
+
+
+def _load_tokenizer(plan: Plan, device: torch.device) -> VideoTokenizer:
+    """Load the tokenizer in the precision that its latents were made in.
+
+    Raises:
+        UserError: there is none, or one that makes tokens.
+    """
+    tokenizer = load_video_tokenizer(plan.tokenizer, device=device)
+    if is_discrete(tokenizer):
+        raise UserError(
+            f"--tokenizer {plan.tokenizer} makes token ids; a diffusion model needs one that makes latents."
+        )
+    return cast(VideoTokenizer, tokenizer)
 
 
 def _encode_text(prompt: str, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -151,16 +177,13 @@ def _sample(
     """Load the network and sample latents; the same on every rank."""
     default = torch.bfloat16 if world.device.type == "cuda" else torch.float32
     model = source.load(dtype=parse_dtype(options.dtype) or default, device=world.device)
-    frames = latent_frames(plan.num_frames, TEMPORAL_COMPRESSION)
-    size = (plan.height // SPATIAL_COMPRESSION, plan.width // SPATIAL_COMPRESSION)
     mask = None
     if inputs.gt_frames_1_C_T_H_W is not None:
-        count = latent_frames(options.num_conditional_frames, TEMPORAL_COMPRESSION)
-        mask = first_frames_mask(inputs.gt_frames_1_C_T_H_W, count)
+        mask = first_frames_mask(inputs.gt_frames_1_C_T_H_W, inputs.given_latent_frames)
     with progress_bar("sampling", options.num_steps + 1, shown=progress and world.rank == 0) as show:
         return sample_latents(
             model,
-            noise_1_C_T_H_W=initial_noise((1, model.config.out_channels, frames, *size), seed=options.seed),
+            noise_1_C_T_H_W=initial_noise((1, model.config.out_channels, *inputs.latent_T_H_W), seed=options.seed),
             text_1_L_E=inputs.text_1_L_E,
             uncond_1_L_E=inputs.uncond_1_L_E,
             guidance=plan.guidance,
@@ -178,7 +201,7 @@ def _write(options: DiffusionOptions, plan: Plan, inputs: _Inputs, latents: Tens
     truth = None
     if options.truth is not None and (options.strip or options.comparison):
         truth = cover_and_crop(read_frames(options.truth, first=plan.num_frames), plan.height, plan.width)
-    frames = to_bytes(load_wan(plan.tokenizer, device=device).decode(latents))
+    frames = to_bytes(_load_tokenizer(plan, device).decode(latents))
     if plan.task == TEXT2IMAGE:
         paths = [write_image(frames[0], options.output)]
     else:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference.conditioning import NUM_CONDITIONAL_FRAMES
 from cosmos_nemo.inference.options import CommonOptions, require_file, require_multiple
 from cosmos_nemo.inference.video_io import IMAGE_SUFFIXES
 
@@ -36,7 +35,7 @@ class DiffusionOptions(CommonOptions):
     guidance: float | None = None
     """g; None: 7 for Video2World, 4 for Text2Image."""
     num_conditional_frames: int = 1
-    """Pixel frames of the input that are kept: 1 or 5."""
+    """Pixel frames of the input that are kept: 1, or those of two latent frames (5 with Wan 2.1, 9 with CV8x8x8)."""
     task: str = "auto"
     """`video2world` or `text2image`; `auto` asks the checkpoint."""
     context_parallel_size: int = 1
@@ -53,8 +52,8 @@ class DiffusionOptions(CommonOptions):
             raise UserError("The prompt is empty; say what should be seen with --prompt.")
         if self.task not in ("auto", *TASKS):
             raise UserError(f"--task {self.task} is unknown; use auto, {' or '.join(TASKS)}.")
-        if self.num_conditional_frames not in NUM_CONDITIONAL_FRAMES:
-            raise UserError(f"--num-conditional-frames {self.num_conditional_frames} is not possible; use 1 or 5.")
+        if self.num_conditional_frames < 1:
+            raise UserError(f"--num-conditional-frames {self.num_conditional_frames} must be at least 1.")
         if self.num_steps < 1:
             raise UserError(f"--num-steps {self.num_steps} must be at least 1; the published value is 35.")
         require_file("input", self.input)

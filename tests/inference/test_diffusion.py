@@ -8,7 +8,10 @@ from cosmos_nemo.inference import diffusion as diffusion_module
 from cosmos_nemo.inference.conditioning import encode_conditional_frames
 from cosmos_nemo.inference.generate import generate
 from cosmos_nemo.inference.source import open_source
-from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_unit
+from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_unit, write_video
+from cosmos_nemo.tokenizers.cosmos.config import TinyCV8x8x8Config, TinyDV8x16x16Config
+from cosmos_nemo.tokenizers.cosmos.jit import export_jit
+from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.wan import load_wan
 from tests.distributed import run_ranks
 from tests.inference.tiny import PROMPT, moving_ramp
@@ -22,6 +25,11 @@ def video_options(tiny, tmp_path, **changes):
 def image_options(tiny, tmp_path, **changes):
     options = {"checkpoint": tiny / "t2i", "prompt": PROMPT, "num_steps": 2, "output": tmp_path / "out.png"}
     return {**options, **changes}
+
+
+def write_tokenizer(folder, config):
+    export_jit(build_network(config), config, folder)
+    return folder
 
 
 def run(options):
@@ -49,6 +57,23 @@ def test_a_video_and_its_strip_are_written_with_the_sizes_of_training(tiny, tmp_
     assert read_frames(tmp_path / "out.mp4").shape == (9, 3, 32, 48)
     assert read_frames(strip).shape[2] > 3 * 160, "three rows"
     assert sorted(os.listdir(tmp_path)) == ["out.mp4", "strip.png"]
+
+
+def test_a_cosmos_tokenizer_serves_as_well(tiny, tmp_path):
+    """CV8x8x8 has 8 pixel frames in a latent frame: a clip may have 17 frames, of which 1 or 9 are given."""
+    folder = write_tokenizer(tmp_path / "cv", TinyCV8x8x8Config(channels=8, channels_mult=(1, 1, 1)))
+    write_video(moving_ramp(17), tmp_path / "long.mp4", fps=8)
+    options = video_options(tiny, tmp_path, input=(tmp_path / "long.mp4",), tokenizer=folder, num_frames=17)
+    run({**options, "num_conditional_frames": 9})
+    assert read_frames(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
+    with pytest.raises(UserError, match="5 is not possible with this video tokenizer; use 1 or 9"):
+        run({**options, "num_conditional_frames": 5})
+
+
+def test_a_tokenizer_that_makes_tokens_is_refused(tiny, tmp_path):
+    folder = write_tokenizer(tmp_path / "dv", TinyDV8x16x16Config(channels=8, channels_mult=(1, 1, 1)))
+    with pytest.raises(UserError, match="makes token ids; a diffusion model needs one that makes latents"):
+        run(video_options(tiny, tmp_path, tokenizer=folder, num_frames=17))
 
 
 def test_sizes_can_be_chosen(tiny, tmp_path):
