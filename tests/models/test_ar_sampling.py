@@ -32,6 +32,18 @@ def test_draws_follow_the_probabilities() -> None:
     torch.testing.assert_close(counts, p[0], atol=0.03, rtol=0)
 
 
+def test_draws_among_many_tokens_follow_the_probabilities_too() -> None:
+    """More tokens than are looked at first: the few likely ones are found there, many equal ones are not."""
+    for spread, top_p in ((3.0, 0.8), (0.0, 0.8), (3.0, 1.0)):
+        logits = torch.randn(5000, generator=torch.Generator().manual_seed(0)) * spread
+        pick = top_p_pick(temperature=1.0, top_p=top_p, seed=3, sample_ids=list(range(400)))
+        drawn = pick(logits.expand(400, -1), 0)
+        p = top_p_probabilities(logits[None], temperature=1.0, top_p=top_p)[0]
+        assert (p[drawn] > 0).all() and drawn.unique().numel() > 3
+        likely = p > p.max() / 2
+        assert abs(likely[drawn].float().mean() - p[likely].sum()) < 0.08
+
+
 def test_temperature_zero_is_greedy_and_numbers_out_of_range_are_refused() -> None:
     assert top_p_pick(temperature=0, top_p=0.8, seed=0, sample_ids=[0]) is greedy
     for numbers in ({"temperature": -1.0, "top_p": 0.8}, {"temperature": 1.0, "top_p": 0.0}):

@@ -41,10 +41,10 @@ def top_p_probabilities(logits_B_V: Tensor, *, temperature: float, top_p: float)
 
 
 def top_p_pick(*, temperature: float, top_p: float, seed: int, sample_ids: list[int]) -> Pick:
-    """Draws from `top_p_probabilities`; greedy at temperature 0.
+    """Draws from the distribution of `top_p_probabilities`; greedy at temperature 0.
 
-    Every draw is keyed by (seed, sample, position): a sample's tokens do not depend on its batch, on the cache or on
-    the number of processes.
+    One uniform number per token is looked up in the cumulative distribution. It is keyed by (seed, sample, position): a
+    sample's tokens do not depend on its batch, on the cache or on the number of processes.
 
     Args:
         temperature: 0 takes the most likely token.
@@ -61,14 +61,26 @@ def top_p_pick(*, temperature: float, top_p: float, seed: int, sample_ids: list[
         return greedy
 
     def pick(logits_B_V: Tensor, position: int) -> Tensor:
-        p = top_p_probabilities(logits_B_V, temperature=temperature, top_p=top_p)
-        # The exponential race: argmax of p / q with q ~ Exp(1) is distributed as p.
-        q = torch.stack(
-            [torch.empty(p.shape[1]).exponential_(generator=generator(seed, i, position)) for i in sample_ids]
-        )
-        return (p / q.to(p.device)).argmax(-1)
+        p_B_V = (logits_B_V.float() / temperature).softmax(-1)
+        uniform = (torch.rand((), generator=generator(seed, i, position)).item() for i in sample_ids)
+        return torch.stack([_draw(p_V, top_p, u) for p_V, u in zip(p_B_V, uniform, strict=True)])
 
     return pick
+
+
+COMMON = 1024
+"""Tokens among which the kept ones are sought before all are sorted, which takes a CPU longer than a small network."""
+
+
+def _draw(p_V: Tensor, top_p: float, uniform: float) -> Tensor:
+    """The token at a place in [0, 1) of the cumulative distribution of the most likely tokens, most likely first."""
+    p, order = p_V.topk(min(COMMON, len(p_V))) if not p_V.is_cuda else p_V.sort(descending=True)
+    if not p_V.is_cuda and p.sum() <= top_p:
+        p, order = p_V.sort(descending=True)
+    cumulative = p.cumsum(0)
+    kept = (cumulative - p <= top_p).sum()
+    place = torch.searchsorted(cumulative, cumulative[kept - 1] * uniform, right=True)
+    return order[torch.minimum(place, kept - 1)]
 
 
 @torch.no_grad()

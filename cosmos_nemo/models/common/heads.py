@@ -26,7 +26,22 @@ def normalised_heads(
     Returns:
         G tensors [S, B, N, K]. Normalised ones lie in memory as [B, N, S, K]; the others are views of ``mixed``.
     """
+    if not torch.is_grad_enabled():
+        return _forward(mixed, eps, cos, sin, weights)[0]
     return _NormalisedHeads.apply(mixed, eps, cos, sin, *weights)
+
+
+def _forward(
+    mixed: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None, weights: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The result of `normalised_heads`, and r."""
+    x, weight = _planes(mixed, len(weights)), torch.stack(weights)[:, None, None, None]
+    r = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    y = x.mul_(r).mul_(weight)
+    if cos is not None and sin is not None:
+        y = _rotate(y, cos, sin)
+    y = y.to(mixed.dtype).permute(0, 3, 1, 2, 4)  # [P, B, N, S, K] -> [P, S, B, N, K]
+    return (*y.unbind(0), *mixed[..., len(weights) :, :].unbind(-2)), r
 
 
 class _NormalisedHeads(torch.autograd.Function):
@@ -36,14 +51,9 @@ class _NormalisedHeads(torch.autograd.Function):
     def forward(
         ctx: Any, mixed: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None, *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        x, weight = _planes(mixed, len(weights)), torch.stack(weights)[:, None, None, None]
-        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        heads, r = _forward(mixed, eps, cos, sin, weights)
         ctx.save_for_backward(mixed, r, cos, sin, *weights)
-        y = x.mul_(r).mul_(weight)
-        if cos is not None:
-            y = _rotate(y, cos, sin)
-        y = y.to(mixed.dtype).permute(0, 3, 1, 2, 4)  # [P, B, N, S, K] -> [P, S, B, N, K]
-        return (*y.unbind(0), *mixed[..., len(weights) :, :].unbind(-2))
+        return heads
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

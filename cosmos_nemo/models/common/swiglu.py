@@ -15,8 +15,7 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ab: Tensor) -> Tensor:
         ctx.save_for_backward(ab)
-        a, b = ab.chunk(2, dim=-1)
-        return F.silu(a).mul_(b)
+        return _product(ab)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -31,4 +30,9 @@ class _SwiGLU(torch.autograd.Function):
 
 def swiglu(ab: Tensor) -> Tensor:
     """silu(a) * b for the halves a, b of the last dimension: [..., 2F] -> [..., F]."""
-    return _SwiGLU.apply(ab)
+    return _SwiGLU.apply(ab) if torch.is_grad_enabled() else _product(ab)
+
+
+def _product(ab: Tensor) -> Tensor:
+    a, b = ab.chunk(2, dim=-1)
+    return F.silu(a).mul_(b)
