@@ -10,8 +10,9 @@ right one, or an error.
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 NEAR = 8  # frames; a keyframe this close ahead is reached sooner by decoding on than by seeking
+CAN_SKIP = "h264"  # its decoder can be told at every frame not to decode it if no other one needs it
 
 
 def read_frames(
@@ -165,8 +167,9 @@ def _decode(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> It
 
 
 def _by_time(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
+    shown = {probe.pts[index] for index in wanted}
     with open_video(source) as (container, stream):
-        frames = container.decode(stream)
+        frames = _decode_on(container, stream, shown)
         here = 0  # index of the next frame that decoding on would give
         for index in wanted:
             pts = probe.pts[index]
@@ -175,7 +178,7 @@ def _by_time(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> I
             if key is not None and probe.index_at(key) > here + NEAR:
                 # Not to the keyframe's own time: under an edit list FFmpeg takes it for that of an earlier one.
                 container.seek(pts, stream=stream, backward=True, any_frame=False)
-                frames = container.decode(stream)
+                frames = _decode_on(container, stream, shown)
             for frame in frames:
                 if frame.pts is None or frame.pts > pts:
                     raise _LostError
@@ -187,6 +190,16 @@ def _by_time(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> I
                 raise _LostError  # the keyframe may have been none
             yield frame
             here = index + 1
+
+
+def _decode_on(container: Any, stream: Any, shown: Collection[int | None]) -> Iterator[av.VideoFrame]:
+    """Decode from here to the end, without the frames that are neither shown nor needed for others."""
+    can_skip = stream.codec_context.name == CAN_SKIP
+    for packet in container.demux(stream):
+        if can_skip:
+            needed = packet.pts is None or packet.pts in shown
+            stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+        yield from packet.decode()
 
 
 def _by_count(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:

@@ -98,6 +98,16 @@ def test_one_seek_leads_to_the_keyframe_before(files, kind, monkeypatch):
     assert len(decoded) <= 20, "no more than the group of pictures"
 
 
+def test_frames_that_nobody_needs_are_not_decoded(files, monkeypatch):
+    path = files["one keyframe"]
+    probe, truth = probe_video(path), videos.sequential(path)
+    decoded = count_decoded(monkeypatch)
+    assert torch.equal(read_frames(path, probe, start=40, num_frames=5), truth[:, 40:45])
+    assert len(decoded) < 35, "of forty frames before the window, only those that others refer to"
+    every_third = list(range(0, 50, 3))
+    assert torch.equal(read_indices(path, probe, every_third), truth[:, every_third])
+
+
 def test_gaps_between_wanted_frames_are_sought_over(files, monkeypatch):
     path = files["gop"]
     probe = probe_video(path)
@@ -112,32 +122,14 @@ def test_gaps_between_wanted_frames_are_sought_over(files, monkeypatch):
 def count_decoded(monkeypatch):
     """A list that grows by one with every frame the reader gets from the decoder."""
     decoded = []
-    original = module.open_video
+    original = module._decode_on
 
-    class Counting:
-        def __init__(self, container):
-            self.container = container
+    def counting(*arguments):
+        for frame in original(*arguments):
+            decoded.append(frame.pts)
+            yield frame
 
-        def __getattr__(self, name):
-            return getattr(self.container, name)
-
-        def decode(self, stream):
-            for frame in self.container.decode(stream):
-                decoded.append(frame.pts)
-                yield frame
-
-    class Opened:
-        def __init__(self, source):
-            self.opened = original(source)
-
-        def __enter__(self):
-            container, stream = self.opened.__enter__()
-            return Counting(container), stream
-
-        def __exit__(self, *error):
-            return self.opened.__exit__(*error)
-
-    monkeypatch.setattr(module, "open_video", Opened)
+    monkeypatch.setattr(module, "_decode_on", counting)
     return decoded
 
 
