@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cosmos_nemo.data.frames import VideoError, probe_video, read_frames
+from cosmos_nemo.data.frames import VideoError, probe_video, read_frames, to_unit
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.tiny import new_tiny_wan, write_tiny_t5
 from cosmos_nemo.tokenizers.wan import WanTokenizer
@@ -205,7 +205,7 @@ def _draw_piece(clips: list[Tensor], num_frames: int, generator: torch.Generator
     start = draw(length - num_frames + 1)
     top, left = 8 * draw((height - CROP[0]) // 8 + 1), 8 * draw((width - CROP[1]) // 8 + 1)
     piece = clip[:, start : start + num_frames, top : top + CROP[0], left : left + CROP[1]]
-    return piece.float() / 127.5 - 1
+    return to_unit(piece)
 
 
 @torch.no_grad()
@@ -227,7 +227,7 @@ def _latents(model: Any, clip_3_T_H_W: Tensor) -> Tensor:
 def _whole(clip_3_T_H_W: Tensor) -> Tensor:
     """As many frames as fit the tokenizer, float [1, 3, T, H, W]."""
     length = (clip_3_T_H_W.shape[1] - 1) // 4 * 4 + 1
-    return clip_3_T_H_W[None, :, : min(length, 17)].float() / 127.5 - 1
+    return to_unit(clip_3_T_H_W[None, :, : min(length, 17)])
 
 
 def _check(model: Any, clips: list[Tensor]) -> tuple[float, Any]:

@@ -15,6 +15,7 @@ from cosmos_nemo.data.frames import (
     read_indices,
     resampled_indices,
     resize,
+    to_unit,
 )
 from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleInfo, TokenSample, VideoSample, to_parts
 from data_prep import mp4
@@ -59,7 +60,7 @@ class SampleMaker:
             text_L_E = read_embedding(chunk.clip.embedding)
         if self.options.kind == "video":
             return self._video(chunk, text_L_E)
-        pixels_1_3_T_H_W = self._pixels(chunk)[None].float() / 127.5 - 1
+        pixels_1_3_T_H_W = to_unit(self._pixels(chunk)[None])
         info = self._info(chunk, pixels_1_3_T_H_W.shape[-2:])
         if self.options.kind == "tokens":
             ids_T_H_W = self.encoders.video_tokenizer().encode(pixels_1_3_T_H_W)[0]

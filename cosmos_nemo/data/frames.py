@@ -20,7 +20,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from cosmos_nemo.data.pictures import Fit, Orientation, Size, VideoError, read_image, resize
+from cosmos_nemo.data.pictures import Fit, Orientation, Size, VideoError, read_image, resize, to_unit
 from cosmos_nemo.data.probe import VideoProbe, VideoSource, open_video, probe_video
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "read_indices",
     "resampled_indices",
     "resize",
+    "to_unit",
 ]
 
 NEAR = 8  # frames; a keyframe this close ahead is reached sooner by decoding on than by seeking

@@ -95,6 +95,11 @@ def _covering(found: Size, wanted: Size, to_int: Callable[[float], int]) -> Size
     return max(wanted[0], to_int(ratio * found[0])), max(wanted[1], to_int(ratio * found[1]))
 
 
+def to_unit(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float32 in [-1, 1], in one new tensor: a second one would cost more than all the arithmetic."""
+    return pixels.float().div_(127.5).sub_(1.0)
+
+
 def read_image(source: Path | str | bytes) -> Tensor:
     """Read a picture file, upright.
 

@@ -14,7 +14,7 @@ from megatron.energon.flavors.base_dataset import SavableDataset
 from torch import Tensor
 
 from cosmos_nemo.data.batch import SampleBatch
-from cosmos_nemo.data.frames import VideoError, probe_video, read_image, read_indices, resize
+from cosmos_nemo.data.frames import VideoError, probe_video, read_image, read_indices, resize, to_unit
 from cosmos_nemo.data.loader import CookedSample, SampleTaskEncoder, SkippedSamples, shard_of
 from cosmos_nemo.data.samples import SampleError, VideoSample, sample_id
 from cosmos_nemo.data.schema import Manifest
@@ -92,7 +92,7 @@ class VideoBatch(SampleBatch):
 
     def pixels(self) -> Tensor:
         """The clips as networks take them: RGB in [-1, 1], float32, [B, 3, T, H, W]."""
-        return self.video_B_3_T_H_W.float() / 127.5 - 1.0
+        return to_unit(self.video_B_3_T_H_W)
 
 
 @edataclass
@@ -221,7 +221,10 @@ def cut(sample: VideoSample, window: ClipWindow, *, seed: int, pass_index: int) 
             raise VideoError(f"{probe.num_frames} frames, where a clip takes {window.span}{stride}")
         start = {"random": draws.below("time", spare + 1), "centre": spare // 2, "start": 0}[window.time]
         indices = range(start, start + window.span, window.stride)
-        frames_3_T_H_W, fps = read_indices(sample.media, probe, indices), probe.fps / window.stride
+        # Frame by frame where that gives the same: a clip of large frames does not have to be held.
+        size = (window.height, window.width) if window.space == "cover" and window.resize_short_side is None else None
+        frames_3_T_H_W = read_indices(sample.media, probe, indices, size=size, fit="cover")
+        fps = probe.fps / window.stride
     clip_3_T_H_W = _turn_around(_fit(frames_3_T_H_W, window, draws), window, draws)
     return Clip(key=sample.key, video_3_T_H_W=clip_3_T_H_W.contiguous(), fps=fps, start=start)
 

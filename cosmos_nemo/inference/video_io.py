@@ -70,7 +70,7 @@ def cover_and_crop(frames_T_3_H_W: Tensor, height: int, width: int) -> Tensor:
 
 def to_unit(frames_T_3_H_W: Tensor) -> Tensor:
     """Frames uint8 [T, 3, H, W] -> video_1_3_T_H_W float32 in [-1, 1]."""
-    return (frames_T_3_H_W.float() / 127.5 - 1).permute(1, 0, 2, 3)[None].contiguous()
+    return frames.to_unit(frames_T_3_H_W.permute(1, 0, 2, 3)[None].contiguous())
 
 
 def to_bytes(video_1_3_T_H_W: Tensor) -> Tensor:
