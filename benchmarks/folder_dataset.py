@@ -36,7 +36,7 @@ class FolderDataset:
     def get(self, index: int, start: int) -> dict[str, Tensor]:
         """One sample, from frame `start` on."""
         path = self.paths[index % len(self.paths)]
-        frames_T_3_H_W = torch.from_numpy(read(path, start, self.num_frames)).permute(0, 3, 1, 2)
+        frames_T_3_H_W = torch.from_numpy(read(path, start, self.num_frames).astype(np.uint8)).permute(0, 3, 1, 2)
         video = frames_T_3_H_W.float() / 255
         video = torch.nn.functional.interpolate(video, size=self.size, mode="bilinear", antialias=True)
         video_3_T_H_W = torch.clamp(video * 255, 0, 255).to(torch.uint8).permute(1, 0, 2, 3)
