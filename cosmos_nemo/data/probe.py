@@ -114,7 +114,7 @@ def probe_video(source: VideoSource) -> VideoProbe:
             height=height,
             width=width,
             fps=float(stream.average_rate or stream.guessed_rate or 0),
-            codec=stream.codec_context.name,
+            codec=stream.codec_context.codec.canonical_name,
             pts=tuple(sorted(pts)) if usable else (None,) * len(shown),
             keyframes=tuple(sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None)),
             pixel_format=first.format.name,

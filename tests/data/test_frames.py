@@ -141,6 +141,7 @@ def test_a_probe_says_what_the_file_is(files):
     assert not uneven.has_constant_rate
     assert [round(float(s) * 1000) for s in uneven.seconds] == UNEVEN
     assert probe_video(files["late start"]).seconds[0] == 0
+    assert probe_video(files["webm"]).codec == "vp9", "the codec, not the library that decodes it"
 
 
 @pytest.mark.parametrize("fps", [24.0, 12.0, 8.0, 48.0, 30.0, 10.0, 0.1])
