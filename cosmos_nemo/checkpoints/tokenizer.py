@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint, manifest_sizes
@@ -63,7 +63,7 @@ def import_tokenizer(
     config, network = load_network(source, dtype=dtype)
     run = {"family": FAMILY, "task": FAMILY, "imported_from": Path(source).name}
     with model_parallel_world(), staged(target, overwrite=overwrite) as temporary:
-        save_imported(_Sharded(network), temporary, architecture=config.sizes(), run=run)
+        save_imported(network, temporary, architecture=config.sizes(), run=run)
     return f"Imported {describe(config)} from {source} into {target}."
 
 
@@ -126,7 +126,7 @@ def load_run(source: str | Path | CheckpointInfo, *, ema: bool = False) -> Conti
     with model_parallel_world() as world:
         if world.size > 1:
             raise UserError("This command runs in one process: start it without torchrun.")
-        load_training_checkpoint(_Sharded(network), info, ema=ema)
+        load_training_checkpoint(network, info, ema=ema)
     return network
 
 
@@ -189,25 +189,6 @@ def tokenizer_rows(path: str | Path) -> dict[str, Any]:
     rows["dtype"] = dtype
     rows["parameters"] = f"{sum(p.numel() for p in parameters):,} in {len(parameters)} tensors"
     return {**rows, "task": FAMILY, "name": config.name, **config.sizes()}
-
-
-class _Sharded(nn.Module):
-    """Gives a plain network, of which every rank holds all, what Megatron's checkpoints ask for."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def sharded_state_dict(self, prefix: str = "") -> dict[str, Any]:
-        """The network's own names behind the prefix."""
-        from megatron.core.transformer.utils import sharded_state_dict_default
-
-        entries: dict[str, Any] = sharded_state_dict_default(self.network, prefix)
-        return entries
-
-    def load_state_dict(self, state: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
-        """Load under the network's own names."""
-        return self.network.load_state_dict(state, strict=strict, assign=assign)
 
 
 def _config_of(info: CheckpointInfo) -> CosmosTokenizerConfig:
