@@ -26,7 +26,6 @@ from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.source import Source
 from cosmos_nemo.inference.strip import StripRow, write_strip
 from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, to_unit, write_video
-from cosmos_nemo.models.autoregressive.config import BEGIN_OF_VIDEO
 from cosmos_nemo.models.autoregressive.sampling import continue_tokens, top_p_pick
 from cosmos_nemo.tokenizers.base import DiscreteVideoTokenizer
 from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
@@ -245,7 +244,7 @@ def _continue(
             offset = number * (total - given) - given
             tokens_B_S = continue_tokens(
                 model,
-                _batch(batch, prefix).to(world.device),
+                _batch(batch, model.config).to(world.device),
                 num_tokens=total,
                 latent_shape=plan.latent_shape,
                 pick=top_p_pick(
@@ -262,10 +261,10 @@ def _continue(
     return results
 
 
-def _batch(prompts: Sequence[Prompt], prefix: int) -> Tensor:
-    """Given tokens of a batch behind the begin-of-video tokens, [B, S]."""
+def _batch(prompts: Sequence[Prompt], config: Any) -> Tensor:
+    """Given tokens of a batch behind the begin of video, whose id is the first after the video's, [B, S]."""
     tokens_B_S = torch.stack([prompt.tokens_S for prompt in prompts])
-    begin = tokens_B_S.new_full((len(prompts), prefix), BEGIN_OF_VIDEO)
+    begin = tokens_B_S.new_full((len(prompts), config.num_prefix_tokens), config.vocab_size)
     return torch.cat((begin, tokens_B_S), dim=1)
 
 

@@ -35,7 +35,7 @@ NETWORK: dict[str, Any] = {
 
 TEXT_NETWORK: dict[str, Any] = {
     **NETWORK,
-    "input_vocab_size": 64064,  # the id of begin-of-video is 64000
+    "input_vocab_size": 168,
     "crossattn_emb_channels": 64,
     "num_prefix_tokens": 1,
     "use_abs_pos_emb": True,

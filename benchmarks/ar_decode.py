@@ -1,0 +1,161 @@
+"""Generation with the autoregressive network against transformers' generate with a cache, as JSON.
+
+    python benchmarks/ar_decode.py --threads 1                      # a stack of layers on a CPU
+    python benchmarks/ar_decode.py --size 4b --dtype bf16           # the 4B network on CUDA
+
+Peers of the same shape: Llama, and Qwen3, which also normalises queries and keys as the Cosmos networks do. All take the
+most likely token. Time: one warm-up, then interleaved rounds; ratios are medians of the rounds' ratios. On a CPU time is
+CPU time, so that a load that comes and goes is not counted. Memory: the peak above what the network itself takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.dit_step import DTYPES, device_name, peak_rise
+from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, continue_tokens
+from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE, ARConfig
+
+Generate = Callable[[], Tensor]
+LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}
+
+
+def configure(size: str, dtype: torch.dtype) -> ARConfig:
+    """The named size, or eight layers with its proportions for a CPU."""
+    settings: dict[str, Any] = {"params_dtype": dtype, "bf16": dtype is torch.bfloat16}
+    if size != "stack":
+        return AUTOREGRESSIVE[size](**settings)
+    return ARConfig(
+        num_layers=8,
+        hidden_size=512,
+        num_attention_heads=8,
+        num_query_groups=2,
+        ffn_hidden_size=1792,
+        vocab_size=8000,
+        **settings,
+    )
+
+
+def build_ours(config: ARConfig, prompt: Tensor, latent: tuple[int, int, int]) -> tuple[nn.Module, Generate]:
+    """Our network and a function that generates with it."""
+    network = AutoregressiveTransformer(config).to(prompt.device).eval().requires_grad_(False)
+    total = config.num_tokens(latent)
+    return network, lambda: continue_tokens(network, prompt, num_tokens=total, latent_shape=latent)
+
+
+def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> tuple[nn.Module, Generate]:
+    """The peer of the same shape and a function that generates with it."""
+    import transformers
+
+    make_config, make_model = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+    }[name]
+    settings = make_config(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.ffn_hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.num_query_groups,
+        head_dim=config.head_dim,
+        max_position_embeddings=total,
+        tie_word_embeddings=False,
+    )
+    with torch.device(prompt.device):
+        model = make_model(settings).to(config.params_dtype).eval().requires_grad_(False)
+    new = total - prompt.shape[1]
+    length = {"max_new_tokens": new, "min_new_tokens": new, "eos_token_id": None, "pad_token_id": 0}
+    return model, lambda: model.generate(prompt, do_sample=False, use_cache=True, **length)
+
+
+def clock() -> float:
+    """CPU time, or the time on the wall once the GPU has done its work."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def seconds_of(generate: Generate) -> float:
+    """Time of one generation."""
+    start = clock()
+    generate()
+    return clock() - start
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """One row of the result."""
+    config, latent = configure(args.size, DTYPES[args.dtype]), LATENT[args.size]
+    total = config.num_tokens(latent)
+    given = 2 * latent[1] * latent[2]
+    shape = (args.batch, given)
+    prompt = torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(args.device)
+    networks = {"ours": build_ours(config, prompt, latent)}
+    networks |= {name: build_peer(name, config, prompt, total) for name in args.peers}
+    for _, generate in networks.values():
+        generate()
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for number in range(args.rounds):
+        for name in list(networks) if number % 2 == 0 else reversed(list(networks)):
+            seconds[name].append(seconds_of(networks[name][1]))
+    made = args.batch * (total - given)
+    row: dict[str, Any] = {
+        "dtype": args.dtype,
+        "layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "batch": args.batch,
+        "prompt_tokens": given,
+        "generated_tokens": total - given,
+    }
+    for name, values in seconds.items():
+        row[f"tokens_per_second_{name}"] = round(made / statistics.median(values), 1)
+        row[f"peak_mib_{name}"] = round(peak_rise(networks[name][1]) / 2**20, 1)
+    for name in args.peers:
+        ratios = [ours / peer for ours, peer in zip(seconds["ours"], seconds[name], strict=True)]
+        row[f"time_ratio_ours_to_{name}"] = round(statistics.median(ratios), 4)
+    return row
+
+
+def main() -> None:
+    """Parses the command line, measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="stack", choices=list(LATENT))
+    parser.add_argument("--dtype", default="fp32", choices=DTYPES)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7, help="repetitions of each network (default 7)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--peers", nargs="+", default=["llama", "qwen3"], choices=["llama", "qwen3"])
+    args = parser.parse_args()
+    args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(args.threads)
+    with model_parallel_world():
+        result = {
+            "benchmark": "ar_decode",
+            "device": device_name(),
+            "threads": args.threads,
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "versions": {name: version(name) for name in ("torch", "megatron-core", "transformers")},
+            "command": " ".join(["python", "benchmarks/ar_decode.py", *sys.argv[1:]]),
+            "rows": [measure(args)],
+        }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
