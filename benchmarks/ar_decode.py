@@ -3,34 +3,31 @@
     python benchmarks/ar_decode.py --threads 1                      # a stack of layers on a CPU
     python benchmarks/ar_decode.py --size 4b --dtype bf16           # the 4B network on CUDA
 
-Peers of the same shape: Llama, and Qwen3, which also normalises queries and keys as the Cosmos networks do. All take the
-most likely token. Time: one warm-up, then interleaved rounds; ratios are medians of the rounds' ratios. On a CPU time is
-CPU time, so that a load that comes and goes is not counted. Memory: the peak above what the network itself takes.
+Peers of the same shape: Llama, and Qwen3, which also normalises queries and keys as the Cosmos networks do. All take
+the most likely token. Time: one warm-up, then interleaved pairs; the ratio is the median of the pairs' ratios. Memory:
+the peak above what the network itself takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.dit_step import DTYPES, device_name, peak_rise
+from benchmarks.measure import header, peak_of, time_pairs
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, continue_tokens
 from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE, ARConfig
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Generate = Callable[[], Tensor]
 LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}
 
@@ -51,15 +48,15 @@ def configure(size: str, dtype: torch.dtype) -> ARConfig:
     )
 
 
-def build_ours(config: ARConfig, prompt: Tensor, latent: tuple[int, int, int]) -> tuple[nn.Module, Generate]:
-    """Our network and a function that generates with it."""
+def build_ours(config: ARConfig, prompt: Tensor, latent: tuple[int, int, int]) -> Generate:
+    """A function that generates with our network."""
     network = AutoregressiveTransformer(config).to(prompt.device).eval().requires_grad_(False)
     total = config.num_tokens(latent)
-    return network, lambda: continue_tokens(network, prompt, num_tokens=total, latent_shape=latent)
+    return lambda: continue_tokens(network, prompt, num_tokens=total, latent_shape=latent)
 
 
-def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> tuple[nn.Module, Generate]:
-    """The peer of the same shape and a function that generates with it."""
+def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> Generate:
+    """A function that generates with the peer of the same shape."""
     import transformers
 
     make_config, make_model = {
@@ -81,41 +78,19 @@ def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> tuple
         model = make_model(settings).to(config.params_dtype).eval().requires_grad_(False)
     new = total - prompt.shape[1]
     length = {"max_new_tokens": new, "min_new_tokens": new, "eos_token_id": None, "pad_token_id": 0}
-    return model, lambda: model.generate(prompt, do_sample=False, use_cache=True, **length)
+    return lambda: model.generate(prompt, do_sample=False, use_cache=True, **length)
 
 
-def clock() -> float:
-    """CPU time, or the time on the wall once the GPU has done its work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
-
-
-def seconds_of(generate: Generate) -> float:
-    """Time of one generation."""
-    start = clock()
-    generate()
-    return clock() - start
-
-
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """One row of the result."""
+def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """One row of the result: our network against one peer."""
     config, latent = configure(args.size, DTYPES[args.dtype]), LATENT[args.size]
-    total = config.num_tokens(latent)
-    given = 2 * latent[1] * latent[2]
+    total, given = config.num_tokens(latent), 2 * latent[1] * latent[2]
     shape = (args.batch, given)
     prompt = torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(args.device)
-    networks = {"ours": build_ours(config, prompt, latent)}
-    networks |= {name: build_peer(name, config, prompt, total) for name in args.peers}
-    for _, generate in networks.values():
-        generate()
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for number in range(args.rounds):
-        for name in list(networks) if number % 2 == 0 else reversed(list(networks)):
-            seconds[name].append(seconds_of(networks[name][1]))
-    made = args.batch * (total - given)
-    row: dict[str, Any] = {
+    ours = build_ours(config, prompt, latent)
+    peer = build_peer(name, config, prompt, total)
+    row = {
+        "peer": name,
         "dtype": args.dtype,
         "layers": config.num_layers,
         "hidden_size": config.hidden_size,
@@ -123,12 +98,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "prompt_tokens": given,
         "generated_tokens": total - given,
     }
-    for name, values in seconds.items():
-        row[f"tokens_per_second_{name}"] = round(made / statistics.median(values), 1)
-        row[f"peak_mib_{name}"] = round(peak_rise(networks[name][1]) / 2**20, 1)
-    for name in args.peers:
-        ratios = [ours / peer for ours, peer in zip(seconds["ours"], seconds[name], strict=True)]
-        row[f"time_ratio_ours_to_{name}"] = round(statistics.median(ratios), 4)
+    row |= time_pairs(ours, peer, args.pairs)
+    for whose, generate in (("ours", ours), ("peer", peer)):
+        row[f"tokens_per_second_{whose}"] = round(args.batch * (total - given) / row[f"seconds_{whose}"], 1)
+        row[f"peak_mib_{whose}"] = round(peak_of(generate) / 2**20, 1)
     return row
 
 
@@ -138,23 +111,15 @@ def main() -> None:
     parser.add_argument("--size", default="stack", choices=list(LATENT))
     parser.add_argument("--dtype", default="fp32", choices=DTYPES)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7, help="repetitions of each network (default 7)")
+    parser.add_argument("--pairs", type=int, default=7, help="repetitions of each network (default 7)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--peers", nargs="+", default=["llama", "qwen3"], choices=["llama", "qwen3"])
     args = parser.parse_args()
     args.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(args.threads)
     with model_parallel_world():
-        result = {
-            "benchmark": "ar_decode",
-            "device": device_name(),
-            "threads": args.threads,
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "versions": {name: version(name) for name in ("torch", "megatron-core", "transformers")},
-            "command": " ".join(["python", "benchmarks/ar_decode.py", *sys.argv[1:]]),
-            "rows": [measure(args)],
-        }
-    print(json.dumps(result, indent=2))
+        result = header("ar_decode", ("torch", "megatron-core", "transformers"))
+        print(json.dumps({**result, "rows": [measure(args, name) for name in args.peers]}, indent=2))
 
 
 if __name__ == "__main__":
