@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.architecture import architecture_of
@@ -16,8 +14,8 @@ from cosmos_nemo.data.schema import Manifest
 from cosmos_nemo.diffusion import predict2
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.data import EnergonDataModule
-from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset, FamilyModule
-from cosmos_nemo.lightning.run_folder import differences
+from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset
+from cosmos_nemo.lightning.published_weights import FromPublished
 from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
 from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.flops import forward_flops
@@ -47,7 +45,7 @@ class DiffusionDataModule(EnergonDataModule):
         return DiffusionTaskEncoder(manifest, skipped, text_length=self.text_length)
 
 
-class DiTModule(FamilyModule):
+class DiTModule(FromPublished):
     """A DiT with the Predict2 objective. The network runs in its parameter dtype, the objective in float32.
 
     Args:
@@ -101,35 +99,6 @@ class DiTModule(FamilyModule):
         # Loading is strict, so fresh weights would all be overwritten; drawing those of 14B takes minutes.
         self.config.perform_initialization = initialize
         return DiT(self.config)
-
-    def check_weights(self) -> None:
-        """See `FamilyModule`."""
-        from cosmos_nemo.checkpoints import convert, layout, published
-
-        path = self.dit_path
-        if not path:
-            return
-        if not Path(path).exists():
-            raise UserError(f"model.dit_path={path} does not exist; give a published checkpoint or a run folder.")
-        if layout.is_training_checkpoint(path):
-            saved = layout.find_checkpoint(path).run.get("model", {})
-        else:
-            saved = convert.infer_config(published.read_published(path, ema=self.use_ema))
-        different = differences(saved, self.architecture())
-        if different:
-            raise UserError(f"model.dit_path={path} is of another model: {different}. Choose the recipe of its size.")
-
-    def load_weights(self, network: nn.Module) -> str:
-        """See `FamilyModule`; the description has path, number of tensors, SHA-256."""
-        from cosmos_nemo.checkpoints import convert, layout, megatron, published
-
-        assert self.dit_path
-        if layout.is_training_checkpoint(self.dit_path):
-            info = megatron.load_training_checkpoint(network, self.dit_path, ema=self.use_ema)
-            return f"{info.path} (step {info.step})"
-        state = published.read_published(self.dit_path, ema=self.use_ema)
-        convert.load_published_into(network, state)
-        return f"{self.dit_path}: {len(state)} tensors{file_digest(Path(self.dit_path))}"
 
     def check_data(self, dataset: Dataset, data: EnergonDataModule) -> None:
         """Compares latent and text sizes with the network."""
@@ -285,13 +254,3 @@ def dit_work(
         num_devices=num_devices,
         peak_tflops=device_peak_tflops() if bf16 else None,
     )
-
-
-def file_digest(path: Path) -> str:
-    """``, sha256 ...`` of a single file, on rank 0 only: reading 28 GB twice takes a minute."""
-    import hashlib
-
-    if path.is_dir() or torch.distributed.get_rank() != 0:
-        return ""
-    with path.open("rb") as file:
-        return f", sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"

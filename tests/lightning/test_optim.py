@@ -37,6 +37,29 @@ def test_schedules_that_would_waste_a_run_are_refused(message: str, arguments: d
         _check(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("message", "max_steps", "schedule"),
+    [
+        ("warm_up_steps=5000 does not end within trainer.max_steps=1000", 1000, {"warm_up_steps": 5000}),
+        ("decay_steps=5 ends within warm_up_steps=10", 20, {"warm_up_steps": 10, "decay_steps": 5}),
+    ],
+)
+def test_cosine_that_would_waste_a_run_is_refused(message: str, max_steps: int, schedule: dict[str, Any]) -> None:
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, WarmupCosine, check_schedule
+    from tests.lightning.optimizer import adamw
+
+    with pytest.raises(UserError, match=message):
+        check_schedule(DiffusionOptimizer(adamw(lr=1e-3), WarmupCosine(**schedule)), max_steps)
+
+
+def test_cosine_is_told_at_start_peak_and_end() -> None:
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, WarmupCosine, check_schedule
+    from tests.lightning.optimizer import adamw
+
+    words = check_schedule(DiffusionOptimizer(adamw(lr=1e-3), WarmupCosine(10, None, 0.1)), 100)
+    assert words == "0 at the first step, 0.001 at its peak, 0.0001 at the last"
+
+
 def test_weight_decay_acts_on_every_tensor() -> None:
     import torch
 

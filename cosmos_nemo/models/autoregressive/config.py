@@ -13,9 +13,6 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.common.divisors import common_divisors
 
-BEGIN_OF_VIDEO = 64000
-"""Input id in front of the video tokens of the published networks that read text."""
-
 
 @dataclass(kw_only=True)
 class ARConfig(TransformerConfig):
@@ -51,7 +48,8 @@ class ARConfig(TransformerConfig):
     input_vocab_size: int | None = None
     """Rows of the embedding; None: `vocab_size`. Networks that read text have 64 more, for special ids."""
     num_prefix_tokens: int = 0
-    """Tokens in front of the video: 1 (begin of video) in networks that read text. Not rotated, no position."""
+    """Tokens in front of the video: 1 (begin of video, id `vocab_size`) in networks that read text. They have no
+    position."""
     rotary_base: float = 500000.0
     """Base of the rotary frequencies on all three axes."""
     use_yarn: bool = False

@@ -1,0 +1,63 @@
+"""Starting from published weights or from another run, for families whose weights have a table of names."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning.family import FamilyModule
+from cosmos_nemo.lightning.run_folder import differences
+
+
+class FromPublished(FamilyModule):
+    """A family that starts from a published checkpoint (file or folder) or a run folder of this project.
+
+    A subclass sets ``use_ema``: take the averaged weights.
+    """
+
+    use_ema: bool
+
+    def check_weights(self) -> None:
+        """See `FamilyModule`."""
+        from cosmos_nemo.checkpoints import convert, layout, published
+
+        path, name = self.weights_path, f"model.{self.weights_field}"
+        if not path:
+            return
+        if not Path(path).exists():
+            raise UserError(f"{name}={path} does not exist; give a published checkpoint or a run folder.")
+        if layout.is_training_checkpoint(path):
+            saved = layout.find_checkpoint(path).run.get("model", {})
+        else:
+            saved = convert.infer_config(published.read_published(path, ema=self.use_ema))
+        different = differences(saved, self.architecture())
+        if different:
+            raise UserError(f"{name}={path} is of another model: {different}. Choose the recipe of its size.")
+
+    def load_weights(self, network: nn.Module) -> str:
+        """See `FamilyModule`; the description has path, number of tensors, SHA-256."""
+        from cosmos_nemo.checkpoints import convert, layout, megatron, published
+
+        path = self.weights_path
+        assert path
+        if layout.is_training_checkpoint(path):
+            info = megatron.load_training_checkpoint(network, path, ema=self.use_ema)
+            return f"{info.path} (step {info.step})"
+        state = published.read_published(path, ema=self.use_ema)
+        convert.load_published_into(network, state)
+        return f"{path}: {len(state)} tensors{file_digest(Path(path))}"
+
+
+def file_digest(path: Path) -> str:
+    """``, sha256 ...`` of a single file, on rank 0 only: reading 28 GB twice takes a minute."""
+    if path.is_dir() or torch.distributed.get_rank() != 0:
+        return ""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            digest.update(chunk)
+    return f", sha256 {digest.hexdigest()}"
