@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cosmos_nemo.data.files import file_sha256
 from cosmos_nemo.data.schema import MANIFEST_NAME, ShardRecord, write_text_atomic
 from cosmos_nemo.errors import UserError
-from data_prep.scan import file_sha256
 
 RECORDS = ".prep"
 SETTINGS_NAME = "settings.json"

@@ -1,10 +1,10 @@
 """What is in an input folder, and which of it can be used. Nothing is decoded or written here."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cosmos_nemo.data.files import file_sha256
 from cosmos_nemo.data.frames import VideoError, probe_video, read_image, resampled_indices
 from cosmos_nemo.errors import UserError
 
@@ -182,18 +182,3 @@ def _clip(files: _Files, media: Path, source: str, caption: str, wanted: Wanted)
         source_num_frames=num_frames,
         embedding=files.embedding,
     )
-
-
-def file_sha256(*files: Path) -> str:
-    """SHA-256 over the contents of files, in the order given, read in pieces."""
-    digest = hashlib.sha256()
-    for file in files:
-        for piece in _pieces(file):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(file: Path) -> Iterator[bytes]:
-    with open(file, "rb") as stream:
-        while piece := stream.read(1 << 20):
-            yield piece

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from cosmos_nemo.data.files import file_sha256
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.family import FamilyModule
 from cosmos_nemo.lightning.run_folder import differences
@@ -56,8 +56,4 @@ def file_digest(path: Path) -> str:
     """``, sha256 ...`` of a single file, on rank 0 only: reading 28 GB twice takes a minute."""
     if path.is_dir() or torch.distributed.get_rank() != 0:
         return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 24):
-            digest.update(chunk)
-    return f", sha256 {digest.hexdigest()}"
+    return f", sha256 {file_sha256(path)}"

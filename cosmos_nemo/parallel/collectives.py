@@ -82,6 +82,17 @@ class _Gather(torch.autograd.Function):
         return collect(grad, ctx.group), None, None
 
 
+class _ReduceScatter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _reduce_scatter(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _all_gather(grad, ctx.group), None
+
+
 class _AllToAll(torch.autograd.Function):
     """Exchanges equal pieces of dimension 0; its own transpose."""
 
@@ -126,6 +137,11 @@ def gather_tokens_for_split_use(x_S: Tensor, group: ProcessGroup | None) -> Tens
     For a result of which every rank uses all, each for its own work (keys and values in attention).
     """
     return x_S if group_size(group) == 1 else _Gather.apply(x_S, group, True)
+
+
+def reduce_scatter_tokens(x_S: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Sums ``x`` over ``group`` and keeps the own piece of dimension 0; backward, gathers the pieces' gradients."""
+    return x_S if group_size(group) == 1 else _ReduceScatter.apply(x_S, group)
 
 
 def exchange(x: Tensor, group: ProcessGroup | None) -> Tensor:

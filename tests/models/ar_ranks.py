@@ -15,7 +15,15 @@ from cosmos_nemo.models.autoregressive import (
     next_token_labels,
     next_token_loss,
 )
-from tests.models.ar_cases import LATENT_SHAPE, ar_config, ar_inputs, ar_randomise, ar_text_config, in_whole_order
+from tests.models.ar_cases import (
+    LATENT_SHAPE,
+    ar_adapt,
+    ar_config,
+    ar_inputs,
+    ar_randomise,
+    ar_text_config,
+    in_whole_order,
+)
 from tests.models.parallel import OPTIMIZER, parallel_step, set_parallel_state, whole
 
 Outcome = dict[str, Any]
@@ -45,8 +53,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 """Every way of cutting the network over two processes."""
 
-FAMILIES = {"video": ar_config, "text": ar_text_config}
-"""A network without text (60 tokens) and one with (61, an odd number, so that padding is met)."""
+FAMILIES = {"video": ar_config, "text": ar_text_config, "lora": ar_text_config}
+"""A network without text (60 tokens), one with (61, an odd number, so that padding is met), its adapters alone."""
+
+
+def is_run(layout: str, family: str) -> bool:
+    """Whether a layout is tried on a family: what they do not share."""
+    if family == "lora":
+        return layout in ("tp2", "tp2_sp", "tp2_sp_recompute_selective", "pp2_recompute_full", "cp2_a2a")
+    return layout.startswith("pp2") or family == "video" or "recompute" not in layout
+
 
 CLIP = 0.3
 """Below every gradient norm here, so that clipping acts."""
@@ -62,19 +78,17 @@ def compare_layouts(checkpoint_dir: str) -> dict[str, Outcome]:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
     outcomes: dict[str, Outcome] = {}
-    for family, make_config in FAMILIES.items():
-        outcomes[f"serial {family}"] = _serial(make_config())
+    for family in FAMILIES:
+        outcomes[f"serial {family}"] = _serial(family)
         for layout, settings in LAYOUTS.items():
-            if layout.startswith("pp2") or family == "video" or "recompute" not in layout:
-                outcome = _parallel(make_config, settings)
+            if is_run(layout, family):
+                outcome = _parallel(family, settings)
                 for what in ("gradients", "parameters"):
                     outcome[what] = _in_whole_order(outcome[what], outcomes[f"serial {family}"][what], settings)
                 outcomes[f"{layout} {family}"] = outcome
     outcomes["checkpoint"] = {
-        f"{layout} {family}": _checkpoint_across_sizes(
-            make_config, LAYOUTS[layout], f"{checkpoint_dir}/{layout}-{family}"
-        )
-        for layout, family, make_config in (("tp2_sp", "video", ar_config), ("pp2", "text", ar_text_config))
+        f"{layout} {family}": _checkpoint_across_sizes(family, LAYOUTS[layout], f"{checkpoint_dir}/{layout}-{family}")
+        for layout, family in (("tp2_sp", "video"), ("pp2", "text"), ("tp2", "lora"))
     }
     serial = _fresh({})
     outcomes["fresh"] = {
@@ -117,17 +131,17 @@ def _inputs(config: ARConfig) -> dict[str, Any]:
     return ar_inputs(config, batch_size=2)
 
 
-def _serial(config: ARConfig) -> Outcome:
+def _serial(family: str) -> Outcome:
     """Plain torch, one process: cross entropy and logsumexp are torch's own, on whole logits."""
-    model = model_of(lambda: config, {})
-    inputs = _inputs(config)
+    model = _family_model(family, {})
+    config, inputs = model.config, _inputs(model.config)
     tokens = inputs["tokens_B_S"]
     logits = model(**inputs).transpose(0, 1)[:, :-1]
     given = config.num_prefix_tokens + 20
     ce = torch.nn.functional.cross_entropy(logits[:, given - 1 :].flatten(0, 1), tokens[:, given:].flatten())
     loss = ce + OBJECTIVE.z_loss_coeff * logits.logsumexp(-1).square().mean()
     loss.backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     torch.optim.Adam(model.parameters(), **OPTIMIZER).step()
     return {
@@ -138,10 +152,17 @@ def _serial(config: ARConfig) -> Outcome:
     }
 
 
-def _parallel(make_config: Any, settings: dict[str, Any]) -> Outcome:
+def _family_model(family: str, settings: dict[str, Any]) -> AutoregressiveTransformer:
+    model = model_of(FAMILIES[family], settings)
+    if family == "lora":
+        ar_adapt(model)
+    return model
+
+
+def _parallel(family: str, settings: dict[str, Any]) -> Outcome:
     from megatron.core import parallel_state
 
-    model = model_of(make_config, settings)
+    model = _family_model(family, settings)
     inputs = _inputs(model.config)
 
     def forward_step(network: Any, share: int, shares: int) -> Any:
@@ -163,17 +184,17 @@ def _parallel(make_config: Any, settings: dict[str, Any]) -> Outcome:
     return {**outcome, "loss": loss.item()}
 
 
-def _checkpoint_across_sizes(make_config: Any, settings: dict[str, Any], folder: str) -> Outcome:
+def _checkpoint_across_sizes(family: str, settings: dict[str, Any], folder: str) -> Outcome:
     """Saves the cut network with Megatron's distributed checkpoint, loads it whole."""
     from pathlib import Path
 
     from megatron.core import dist_checkpointing
 
     Path(folder).mkdir(exist_ok=True)
-    saved = model_of(make_config, settings)
+    saved = _family_model(family, settings)
     dist_checkpointing.save(saved.sharded_state_dict(prefix="module."), folder)
     torch.distributed.barrier()
-    loaded = model_of(make_config, {})
+    loaded = _family_model(family, {})
     wanted = {name: parameter.detach().clone() for name, parameter in loaded.named_parameters()}
     for parameter in loaded.parameters():
         parameter.data.zero_()

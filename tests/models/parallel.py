@@ -108,7 +108,8 @@ def full_gradients(ddp: Any, model: Any) -> dict[str, Tensor]:
             group = bucket.data_parallel_group if hasattr(bucket, "data_parallel_group") else buffer.data_parallel_group
             own = bucket.grad_data.chunk(group.size())[group.rank()].clone()
             torch.distributed.all_gather_into_tensor(bucket.grad_data, own, group=group)
-    return {name: whole(parameter, parameter.main_grad) for name, parameter in model.named_parameters()}
+    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return {name: whole(parameter, parameter.main_grad) for name, parameter in trained}
 
 
 def whole(parameter: Tensor, value: Tensor) -> Tensor:

@@ -6,15 +6,10 @@ import pytest
 import torch
 
 from tests.distributed import run_ranks
-from tests.models.ar_ranks import CLIP, FAMILIES, LAYOUTS, Outcome
+from tests.models.ar_ranks import CLIP, FAMILIES, LAYOUTS, Outcome, is_run
 from tests.models.parallel import largest_difference
 
-CASES = [
-    f"{layout} {family}"
-    for family in FAMILIES
-    for layout in LAYOUTS
-    if layout.startswith("pp2") or family == "video" or "recompute" not in layout
-]
+CASES = [f"{layout} {family}" for family in FAMILIES for layout in LAYOUTS if is_run(layout, family)]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def test_two_processes_equal_one(outcomes: list[dict[str, Outcome]], case: str, 
     assert seen == set(wanted[what])
 
 
-@pytest.mark.parametrize("case", ["tp2_sp video", "pp2 text"])
+@pytest.mark.parametrize("case", ["tp2_sp video", "pp2 text", "tp2 lora"])
 def test_a_checkpoint_of_a_cut_network_loads_whole(outcomes: list[dict[str, Outcome]], case: str) -> None:
     for outcome in outcomes:
         wanted, loaded = outcome["checkpoint"][case]["wanted"], outcome["checkpoint"][case]["loaded"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from megatron.core.transformer.mlp import apply_swiglu_sharded_factory
 from torch import Tensor
 
 from cosmos_nemo.models.autoregressive.cache import KVCache
@@ -14,6 +13,7 @@ from cosmos_nemo.models.common.attention import grouped_attention
 from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.heads import normalised_heads
 from cosmos_nemo.models.common.linear import column_linear, row_linear
+from cosmos_nemo.models.common.lora import split_gated
 from cosmos_nemo.models.common.norm import RMSNorm
 from cosmos_nemo.models.common.recompute import CheapInput, recompute_cheap_parts
 from cosmos_nemo.models.common.sharded import ShardedModule
@@ -171,8 +171,7 @@ class MLP(ShardedModule):
     def sharded_state_dict(self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None) -> dict:
         """Both halves of linear_fc1 are cut by themselves, so that the checkpoint holds [W1; W3] at any size."""
         state = super().sharded_state_dict(prefix, sharded_offsets, metadata)
-        key = f"{prefix}linear_fc1.weight"
-        state[key] = apply_swiglu_sharded_factory(state[key], sharded_offsets)
+        split_gated(state, prefix, sharded_offsets)
         return state
 
 
