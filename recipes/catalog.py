@@ -58,6 +58,36 @@ ENTRIES: tuple[Entry, ...] = (
         description="Predict2 Text2Image 14B, 8 GPUs of 80 GB: tensor + sequence parallel 8",
     ),
     Entry(
+        name="cosmos_ar_tiny",
+        module="autoregressive",
+        description="Predict1 autoregressive, 4 layers with the whole vocabulary, for a CPU",
+    ),
+    Entry(
+        name="cosmos_ar_4b",
+        module="autoregressive",
+        description="Predict1 autoregressive 4B, 1 GPU of 80 GB: 33 frames at 384x640",
+    ),
+    Entry(
+        name="cosmos_ar_4b_lora",
+        module="autoregressive",
+        description="Predict1 autoregressive 4B, 1 GPU: adapters of rank 16 on a frozen network",
+    ),
+    Entry(
+        name="cosmos_ar_12b",
+        module="autoregressive",
+        description="Predict1 autoregressive 12B, 8 GPUs of 80 GB: tensor + sequence parallel 8",
+    ),
+    Entry(
+        name="cosmos_ar_v2w_5b",
+        module="autoregressive",
+        description="Predict1 autoregressive Video2World 5B with text, 8 GPUs: tensor parallel 4, data parallel 2",
+    ),
+    Entry(
+        name="cosmos_ar_v2w_13b",
+        module="autoregressive",
+        description="Predict1 autoregressive Video2World 13B with text, 8 GPUs of 80 GB: tensor + sequence parallel 8",
+    ),
+    Entry(
         name="cosmos_tokenizer_cv_tiny",
         module="tokenizer",
         description="continuous video tokenizer CV8x8x8, narrow, for a CPU",

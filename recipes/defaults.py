@@ -60,8 +60,12 @@ def trainer(
     )
 
 
-def bf16() -> run.Config:
-    """Weights and activations in bf16; master weights, Adam's moments and gradient sums in fp32."""
+def bf16(*, grad_reduce_in_fp32: bool = True) -> run.Config:
+    """Weights and activations in bf16; master weights and Adam's moments in fp32.
+
+    Args:
+        grad_reduce_in_fp32: whether gradients are summed in fp32, at 4 bytes per parameter instead of 2.
+    """
     import nemo.lightning as nl
     import torch
 
@@ -71,7 +75,7 @@ def bf16() -> run.Config:
         params_dtype=torch.bfloat16,
         pipeline_dtype=torch.bfloat16,
         autocast_enabled=False,
-        grad_reduce_in_fp32=True,
+        grad_reduce_in_fp32=grad_reduce_in_fp32,
     )
 
 

@@ -238,6 +238,16 @@ class FamilyModule(pl.LightningModule, abc.ABC):
         """The loss of one validation batch with random numbers that are the same at every validation."""
         return self.forward_step(batch, VALIDATION_STEP)
 
+    # NeMo looks for these names on pipeline stages but the last.
+
+    def training_forward_step(self, batch: Any) -> Tensor | dict[str, Tensor]:
+        """The output of an earlier pipeline stage; see `training_step`."""
+        return self.training_step(batch)
+
+    def validation_forward_step(self, batch: Any) -> Tensor | dict[str, Tensor]:
+        """The output of an earlier pipeline stage; see `validation_step`."""
+        return self.validation_step(batch)
+
     # The moving average: of this rank's shards, beside the parameters in the checkpoint.
 
     def ema_beta(self) -> Callable[[int], float] | None:

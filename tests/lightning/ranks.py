@@ -73,12 +73,13 @@ def run(parts: Callable[[], tuple[Any, Any]], root: str, name: str, **changes: A
         strategy=nl.MegatronStrategy(**({"ckpt_load_strictness": "raise_all"} | changes.get("strategy", {}))),
     )
     model, data = parts()
+    schedule = changes.get("schedule") or LambdaLinear(f_max=[0.6], f_min=[0.1])
     try:
         train(
             model=model,
             data=data,
             trainer=trainer,
-            optim=DiffusionOptimizer(adamw(lr=changes.get("lr", 1e-3)), LambdaLinear(f_max=[0.6], f_min=[0.1])),
+            optim=DiffusionOptimizer(adamw(lr=changes.get("lr", 1e-3)), schedule),
             log=RunLog(
                 project="p", group="g", name=name, output_root=root, save_every_n_steps=3, **changes.get("log", {})
             ),
@@ -275,11 +276,7 @@ def two_processes(shards: str, root: str) -> dict[str, Any]:
     platform.install(nemo=True)
     runs = Path(root) / "p/g"
     fit(shards, root, "data2", data={"num_workers": 1})
-    if os.environ["RANK"] == "0":
-        for name in ("tensor2", "context2"):
-            shutil.copytree(runs / "straight/checkpoints/iter_000000003", runs / name / "checkpoints/iter_000000003")
-            shutil.copy(runs / "straight/run.json", runs / name)
-    _wait_for_rank_zero(Path(root) / "copied")
+    copy_starts({runs / name: runs / "straight" for name in ("tensor2", "context2")}, Path(root) / "copied")
     parallel = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
     fit(shards, root, "tensor2", strategy=parallel)
     fit(shards, root, "context2", strategy={"context_parallel_size": 2})
@@ -290,8 +287,12 @@ def two_processes(shards: str, root: str) -> dict[str, Any]:
     return seen
 
 
-def _wait_for_rank_zero(marker: Path) -> None:
+def copy_starts(copies: dict[Path, Path], marker: Path) -> None:
+    """Makes runs of the first checkpoints of others, which are of step 3; rank 0 does it, the others wait."""
     if os.environ["RANK"] == "0":
+        for copy, run in copies.items():
+            shutil.copytree(run / "checkpoints/iter_000000003", copy / "checkpoints/iter_000000003")
+            shutil.copy(run / "run.json", copy)
         marker.touch()
     while not marker.exists():
         time.sleep(0.05)

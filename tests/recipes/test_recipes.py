@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cosmos_nemo.errors import UserError
 from recipes import catalog, checks
 
 pytestmark = pytest.mark.nemo
@@ -123,6 +124,9 @@ def test_parallel_plans_of_one_node_of_8_gpus(tasks: dict[str, Any]) -> None:
         "cosmos_t2i_14b": (8, 1, 1),
         "cosmos_tokenizer_cv8x8x8": (1, 1, 8),
         "cosmos_tokenizer_dv8x16x16": (1, 1, 8),
+        "cosmos_ar_12b": (8, 1, 1),
+        "cosmos_ar_v2w_5b": (4, 1, 2),
+        "cosmos_ar_v2w_13b": (8, 1, 1),
     }
     assert tasks["cosmos_v2w_14b"].trainer.strategy.sequence_parallel
 
@@ -149,6 +153,32 @@ def test_tokenizer_recipes_have_the_published_sizes_and_numbers(
     assert (task.model.model, task.model.ema_decay, config.clip_grad) == (model, 0.9999, 1.0)
     assert (window.num_frames, window.height, window.width) == (49, 256, 256)
     assert (task.data.micro_batch_size, task.data.global_batch_size, task.data.num_workers) == (1, 8, 8)
+
+
+@pytest.mark.parametrize("tensor", [1, 2, 4, 8])
+def test_autoregressive_4b_takes_every_tensor_parallel_size_that_divides_its_key_heads(
+    tasks: dict[str, Any], tensor: int
+) -> None:
+    import copy
+
+    task = copy.deepcopy(tasks["cosmos_ar_4b"])
+    task.trainer.devices, task.trainer.strategy.tensor_model_parallel_size = 16, tensor
+    task.data.global_batch_size = 16 // tensor
+    checks.world(task)
+    checks.model(task)
+    task.trainer.strategy.tensor_model_parallel_size = 16
+    with pytest.raises(
+        UserError, match=r"does not divide num_query_groups \(key/value heads\)=8; use one of 1, 2, 4, 8"
+    ):
+        checks.model(task)
+
+
+def test_autoregressive_recipes_have_upstreams_optimizer_and_clips(tasks: dict[str, Any]) -> None:
+    for name in ("cosmos_ar_4b", "cosmos_ar_12b", "cosmos_ar_v2w_5b", "cosmos_ar_v2w_13b"):
+        config, window = tasks[name].optim.config, tasks[name].data.window
+        assert (config.weight_decay, config.adam_beta1, config.adam_beta2, config.adam_eps) == (0.05, 0.9, 0.999, 1e-8)
+        assert window.num_frames == 33 and tasks[name].data.text_length == (512 if "v2w" in name else None)
+    assert (tasks["cosmos_ar_4b"].data.window.height, tasks["cosmos_ar_4b"].data.window.width) == (384, 640)
 
 
 @pytest.mark.parametrize("name", [name for name in catalog.RECIPES if name.endswith("_tiny")])

@@ -1,0 +1,157 @@
+"""Recipes for the autoregressive networks of Cosmos-Predict1.
+
+Weight decay, betas, clipping and the form of the schedule are upstream's. Its learning rate is 1e-3 behind a warm-up of
+5000 steps in a run of 50000; a post-training run of 1000 steps would see no more than the first fifth of that warm-up.
+Here it is 5e-5, that of NVIDIA's NeMo recipe for the same networks, behind 50 steps.
+
+Source: cosmos-predict1, autoregressive/configs/experiment/video2video/basic.py and configs/registry.py; NVIDIA/Cosmos,
+cosmos1/models/autoregressive/nemo/post_training/general.py.
+"""
+
+from __future__ import annotations
+
+import nemo_run as run
+
+from recipes import defaults
+
+_FULL_RECOMPUTE = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+
+
+def cosmos_ar_4b() -> run.Partial:
+    """4B on one GPU of 80 GB: 33 frames at 384x640 are 4800 tokens.
+
+    8 GB of weights and 48 GB of master weights and moments leave no room for fp32 gradients (16 GB): they are bf16,
+    which loses nothing while one process sums one micro batch. For 640x848 (10600 tokens) set
+    trainer.strategy.tensor_model_parallel_size=4, trainer.devices=4 and data.window.height=640 data.window.width=848
+    (or give token shards of that size).
+    """
+    from cosmos_nemo.models.autoregressive import AR4BConfig
+
+    return defaults.task(
+        model=_model(run.Config(AR4BConfig, **_FULL_RECOMPUTE)),
+        data=_data("cosmos_ar_4b", global_batch_size=1),
+        trainer=defaults.trainer(devices=1, precision=defaults.bf16(grad_reduce_in_fp32=False)),
+        optim=_optimizer(lr=5e-5),
+        log=defaults.log(recipe="cosmos_ar_4b", group="autoregressive"),
+    )
+
+
+def cosmos_ar_4b_lora() -> run.Partial:
+    """`cosmos_ar_4b` with adapters of rank 16 on every linear layer of a frozen network: 18 M parameters beside 4 B.
+
+    No master weights, moments or gradients of the network: about 12 GB instead of 65.
+    """
+    from cosmos_nemo.models.common.lora import LoRA
+
+    task = cosmos_ar_4b()
+    task.model.lora = run.Config(LoRA, rank=16, alpha=16.0)
+    task.optim.config.lr = 1e-4
+    task.optim.config.weight_decay = 0.0
+    task.trainer.plugins = defaults.bf16()
+    task.log.name = task.log.recipe = "cosmos_ar_4b_lora"
+    return task
+
+
+def cosmos_ar_12b() -> run.Partial:
+    """12B on 8 GPUs of 80 GB: 33 frames at 640x1024 are 12800 tokens, of which a rank holds an eighth between layers.
+
+    A rank has 2.9 GB of weights and 23 GB of gradients, master weights and moments.
+    """
+    from cosmos_nemo.models.autoregressive import AR12BConfig
+
+    return defaults.task(
+        model=_model(run.Config(AR12BConfig, **_FULL_RECOMPUTE)),
+        data=_data("cosmos_ar_12b", global_batch_size=1),
+        trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
+        optim=_optimizer(lr=5e-5),
+        log=defaults.log(recipe="cosmos_ar_12b", group="autoregressive"),
+    )
+
+
+def cosmos_ar_v2w_5b() -> run.Partial:
+    """Video2World 5B, which reads text, on 8 GPUs: token shards with T5 embeddings, 33 frames at 640x1024."""
+    from cosmos_nemo.models.autoregressive import ARVideo2World5BConfig
+
+    return defaults.task(
+        model=_model(run.Config(ARVideo2World5BConfig, **_FULL_RECOMPUTE)),
+        data=_data("cosmos_ar_v2w_5b", global_batch_size=2),
+        trainer=defaults.trainer(tensor_model_parallel_size=4, sequence_parallel=True),
+        optim=_optimizer(lr=5e-5),
+        log=defaults.log(recipe="cosmos_ar_v2w_5b", group="autoregressive"),
+    )
+
+
+def cosmos_ar_v2w_13b() -> run.Partial:
+    """Video2World 13B on 8 GPUs of 80 GB: as `cosmos_ar_v2w_5b`, every layer cut in eight."""
+    from cosmos_nemo.models.autoregressive import ARVideo2World13BConfig
+
+    return defaults.task(
+        model=_model(run.Config(ARVideo2World13BConfig, **_FULL_RECOMPUTE)),
+        data=_data("cosmos_ar_v2w_13b", global_batch_size=1),
+        trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
+        optim=_optimizer(lr=5e-5),
+        log=defaults.log(recipe="cosmos_ar_v2w_13b", group="autoregressive"),
+    )
+
+
+def cosmos_ar_tiny() -> run.Partial:
+    """4 layers of width 128 with the whole vocabulary, from random weights, in fp32 on whatever is there."""
+    from cosmos_nemo.models.autoregressive import ARTinyConfig
+
+    return defaults.task(
+        model=_model(run.Config(ARTinyConfig)),
+        data=_data("cosmos_ar_tiny", global_batch_size=4, num_workers=0),
+        trainer=defaults.trainer(max_steps=100, devices=1, accelerator="auto", precision=defaults.fp32()),
+        optim=_optimizer(lr=1e-3, warm_up_steps=5),
+        log=defaults.log(recipe="cosmos_ar_tiny", group="autoregressive", save_every_n_steps=100),
+    )
+
+
+def _model(config: run.Config) -> run.Config:
+    from cosmos_nemo.lightning.autoregressive import ARModule
+    from cosmos_nemo.models.autoregressive import NextTokenObjective
+
+    return run.Config(
+        ARModule, config=config, objective=run.Config(NextTokenObjective), ar_path=None, tokenizer_path=None, seed=0
+    )
+
+
+def _data(recipe: str, *, global_batch_size: int, num_workers: int = 8) -> run.Config:
+    """Token ids, or video files cut and scaled to the recipe's clips; `data.path` is what the user fills in."""
+    from cosmos_nemo.data.clip_specs import clip_spec
+    from cosmos_nemo.data.raw_video import ClipWindow
+    from cosmos_nemo.lightning.autoregressive import ARDataModule
+
+    spec = clip_spec(recipe)
+    return run.Config(
+        ARDataModule,
+        path="",
+        micro_batch_size=1,
+        global_batch_size=global_batch_size,
+        num_workers=num_workers,
+        text_length=spec.text_length,
+        window=run.Config(ClipWindow, num_frames=spec.num_frames, height=spec.height, width=spec.width, space=spec.fit),
+    )
+
+
+def _optimizer(*, lr: float, warm_up_steps: int = 50) -> run.Config:
+    """AdamW with warm-up and half a cosine to zero; weight decay acts on every tensor, as upstream."""
+    from megatron.core.optimizer import OptimizerConfig
+
+    from cosmos_nemo.lightning.optim import DiffusionOptimizer, WarmupCosine
+
+    return run.Config(
+        DiffusionOptimizer,
+        config=run.Config(
+            OptimizerConfig,
+            optimizer="adam",
+            lr=lr,
+            weight_decay=0.05,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            adam_eps=1e-8,
+            clip_grad=1.0,
+            use_distributed_optimizer=True,
+        ),
+        lr_scheduler=run.Config(WarmupCosine, warm_up_steps=warm_up_steps, decay_steps=None, min_factor=0.0),
+    )
