@@ -47,6 +47,8 @@ def load_training_checkpoint(
 ) -> CheckpointInfo:
     """Load the network's weights of a training checkpoint, each rank reading its own shard.
 
+    Adapters that a run trained are merged into the weights they adapt.
+
     Args:
         model: a network in the current model-parallel world, whose size need not be the training run's.
         checkpoint: a run folder, its `checkpoints`, an `iter_*` folder, or what `find_checkpoint` returned.
@@ -61,6 +63,11 @@ def load_training_checkpoint(
     info = checkpoint if isinstance(checkpoint, CheckpointInfo) else find_checkpoint(checkpoint)
     from megatron.core import dist_checkpointing
 
+    adapters = info.run.get("lora")
+    if adapters:
+        from cosmos_nemo.models.common.lora import LoRA, add_lora, merge_adapters
+
+        add_lora(model, LoRA(**adapters))
     sharded = _shards(model)
     check_keys(info, _whole_shapes(sharded))
     if ema:
@@ -71,6 +78,8 @@ def load_training_checkpoint(
     state = dist_checkpointing.load(dict(sharded), str(info.weights), common_strategy=_no_common())
     with torch.no_grad():
         model.load_state_dict({key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}, strict=True)
+    if adapters:
+        merge_adapters(model)
     logger.info("Loaded %s (step %d)", info.path, info.step)
     return info
 

@@ -24,23 +24,25 @@ CONFIG = {
 
 def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     """Trains run `name` below `root`; see `ranks.fit`."""
+
+    def parts() -> tuple[Any, Any]:
+        from cosmos_nemo.lightning.autoregressive import ARDataModule, ARModule
+        from cosmos_nemo.models.autoregressive import ARConfig, NextTokenObjective
+
+        module = ARModule(
+            ARConfig(**(CONFIG | changes.get("model", {}))),
+            NextTokenObjective(**changes.get("objective", {})),
+            seed=7,
+            **changes.get("weights", {}),
+        )
+        data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0} | changes.get("data", {})
+        return module, ARDataModule(path=shards, **data)
+
     platform.install(nemo=True)
-    from cosmos_nemo.lightning.autoregressive import ARDataModule, ARModule
-    from cosmos_nemo.lightning.optim import WarmupCosine
-    from cosmos_nemo.models.autoregressive import ARConfig, NextTokenObjective
-
-    module = ARModule(
-        ARConfig(**(CONFIG | changes.get("model", {}))),
-        NextTokenObjective(**changes.get("objective", {})),
-        seed=7,
-        **changes.get("weights", {}),
-    )
-    data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0} | changes.get("data", {})
-    changes = {"schedule": WarmupCosine(warm_up_steps=2), "lr": 1e-2} | changes
-    return ranks.run_training(module, ARDataModule(path=shards, **data), root, name, changes)
+    return ranks.run(parts, root, name, **({"schedule": cosine(2), "lr": 1e-2} | changes))
 
 
-refused = partial(ranks.refused, fit=fit)
+refused = partial(ranks.refused, start=fit)
 
 TEXT = {
     "model": {
@@ -71,7 +73,7 @@ def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str
     fit(tokens, root, "lora_cut", weights=lora, callbacks=ranks.terminated())
     fit(tokens, root, "lora_cut", weights=lora)
     merged = {"ar_path": str(runs / "lora")}
-    fit(tokens, root, "from_lora", weights=merged, max_steps=1, schedule=constant())
+    fit(tokens, root, "from_lora", weights=merged, max_steps=1, schedule=cosine(0))
     window = {"window": clip_window(num_frames=9, size=(64, 96))}
     raw = {"data": window, "weights": {"tokenizer_path": tokenizer}, "model": {"vocab_size": 64000}, "max_steps": 3}
     fit(videos, root, "videos", **raw)
@@ -84,7 +86,7 @@ def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str
     seen["too_short"] = refused(tokens, root, "other", objective={"num_condition_latents_t": 2})
     seen["no_text_length"] = refused(tokens, root, "other", model=TEXT["model"])
     seen["text_width"] = refused(tokens, root, "other", model=TEXT["model"] | {"crossattn_emb_channels": 16})
-    seen["warm_up"] = refused(tokens, root, "other", schedule=warm_up(6))
+    seen["warm_up"] = refused(tokens, root, "other", schedule=cosine(6))
     seen["heads"] = refused(tokens, root, "straight", model={"num_layers": 3})
     return seen
 
@@ -95,16 +97,10 @@ def clip_window(*, num_frames: int, size: tuple[int, int]) -> Any:
     return ClipWindow(num_frames=num_frames, height=size[0], width=size[1], space="cover")
 
 
-def constant() -> Any:
-    from cosmos_nemo.lightning.optim import LambdaLinear
-
-    return LambdaLinear()
-
-
-def warm_up(steps: int) -> Any:
+def cosine(warm_up_steps: int) -> Any:
     from cosmos_nemo.lightning.optim import WarmupCosine
 
-    return WarmupCosine(warm_up_steps=steps)
+    return WarmupCosine(warm_up_steps=warm_up_steps)
 
 
 PARALLEL = {
@@ -120,11 +116,8 @@ def two_processes(tokens: str, root: str) -> dict[str, Any]:
     from cosmos_nemo.models.common.lora import LoRA
 
     runs = Path(root) / "p/g"
-    if ranks.is_rank_zero():
-        for name in PARALLEL:
-            ranks.copy_start(runs / "straight", runs / name)
-        ranks.copy_start(runs / "lora", runs / "lora_tensor2")
-    ranks.wait_for_rank_zero(Path(root) / "copied_ar")
+    copies = {runs / name: runs / "straight" for name in PARALLEL} | {runs / "lora_tensor2": runs / "lora"}
+    ranks.copy_starts(copies, Path(root) / "copied_ar")
     for name, strategy in PARALLEL.items():
         fit(tokens, root, name, strategy=strategy)
     lora = {"ar_path": str(runs / "straight"), "lora": LoRA(rank=2, alpha=4.0)}
@@ -144,5 +137,3 @@ def published(root: str, name: str) -> dict[str, torch.Tensor]:
     model = AutoregressiveTransformer(ARConfig(**CONFIG))
     megatron.load_training_checkpoint(model, Path(root) / "p/g" / name)
     return {key: value.clone() for key, value in convert.published_state_dict(model).items()}
-
-

@@ -10,12 +10,11 @@ import torch
 from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import apply_swiglu_sharded_factory
-from megatron.core.utils import make_sharded_tensor_for_checkpoint, make_tp_sharded_tensor_for_checkpoint
 from torch import Tensor, nn
 
 from cosmos_nemo.diffusion.keyed import generator
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.common.sharded import mark_tensor_parallel
+from cosmos_nemo.models.common.sharded import mark_tensor_parallel, sharded_state_of
 from cosmos_nemo.parallel.collectives import (
     gather_tokens_for_split_use,
     group_rank,
@@ -70,16 +69,8 @@ class _Adapted:
         self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
     ) -> dict[str, Any]:
         """The layer's own weight and the adapters."""
-        state = {}
-        for name in ("weight", "lora_A", "lora_B"):
-            parameter, key = getattr(self, name), f"{prefix}{name}"
-            if hasattr(parameter, "partition_dim"):
-                state[key] = make_tp_sharded_tensor_for_checkpoint(
-                    parameter, key, parameter.partition_dim, prepend_offsets=sharded_offsets
-                )
-            else:
-                state[key] = make_sharded_tensor_for_checkpoint(parameter, key, prepend_offsets=sharded_offsets)
-        return state
+        assert isinstance(self, nn.Module)
+        return sharded_state_of(self, prefix, sharded_offsets, metadata)
 
 
 class AdaptedColumn(_Adapted, ColumnParallelLinear):

@@ -38,10 +38,11 @@ class ShardedModule(MegatronModule):
 
     def sharded_state_dict(self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None) -> dict:
         """Maps every parameter's key to a Megatron ShardedTensor; readable at any tensor-parallel size."""
-        return _sharded_state_dict(self, prefix, sharded_offsets, metadata)
+        return sharded_state_of(self, prefix, sharded_offsets, metadata)
 
 
-def _sharded_state_dict(module: nn.Module, prefix: str, offsets: tuple, metadata: dict | None) -> dict[str, Any]:
+def sharded_state_of(module: nn.Module, prefix: str, offsets: tuple, metadata: dict | None) -> dict[str, Any]:
+    """What `ShardedModule.sharded_state_dict` returns, for any module; its children's own answers are taken."""
     state: dict[str, Any] = {}
     for name, parameter in module.named_parameters(recurse=False):
         key = f"{prefix}{name}"
@@ -54,7 +55,7 @@ def _sharded_state_dict(module: nn.Module, prefix: str, offsets: tuple, metadata
     for name, child in module.named_children():
         own = getattr(child, "sharded_state_dict", None)
         if own is None:
-            state |= _sharded_state_dict(child, f"{prefix}{name}.", offsets, metadata)
+            state |= sharded_state_of(child, f"{prefix}{name}.", offsets, metadata)
         else:
             state |= own(prefix=f"{prefix}{name}.", sharded_offsets=offsets, metadata=metadata)
     # Megatron's linears add an empty `_extra_state` for Transformer Engine's sake; nothing here needs it.
