@@ -16,7 +16,7 @@ from cosmos_nemo.data.schema import Manifest
 from cosmos_nemo.data.tokens import TokenBatch
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.data import EnergonDataModule
-from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset
+from cosmos_nemo.lightning.family import Dataset
 from cosmos_nemo.lightning.published_weights import FromPublished
 from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
 from cosmos_nemo.models.autoregressive import (
@@ -272,7 +272,7 @@ class ARModule(FromPublished):
         ]
 
     def forward_step(self, batch: TokenBatch | VideoBatch, step: int) -> Tensor | dict[str, Tensor]:
-        """The loss of one micro batch; in training with its two parts."""
+        """The loss of one micro batch, with its two parts."""
         tokens_B_T_H_W = self._tokens(batch)
         latent_shape = tuple(tokens_B_T_H_W.shape[1:])
         sequence = to_sequence(tokens_B_T_H_W, self.config)
@@ -293,8 +293,7 @@ class ARModule(FromPublished):
         )
         # Each context-parallel rank has the part of its tokens; the sum is what is reported, and has their gradients.
         terms = {"loss": loss.total, "cross_entropy": loss.cross_entropy.detach(), "z_loss": loss.z_loss.detach()}
-        whole = {name: sum_forward(term, network.groups.cp) for name, term in terms.items()}
-        return whole["loss"] if step == VALIDATION_STEP else whole
+        return {name: sum_forward(term, network.groups.cp) for name, term in terms.items()}
 
     @torch.no_grad()
     def _tokens(self, batch: TokenBatch | VideoBatch) -> Tensor:

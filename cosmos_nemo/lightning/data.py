@@ -168,7 +168,8 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
             micro_batch_size=self.micro_batch_size,
             num_workers=0,
         )
-        return [] if make() is None else FromTheStart(make)
+        loader = make()
+        return [] if loader is None else FromTheStart(make, len(loader))
 
     def teardown(self, stage: str) -> None:
         """Ends the reader processes."""

@@ -65,10 +65,16 @@ class FromTheStart:
 
     Args:
         make: makes a fresh loader.
+        length: batches it has. Pipeline stages must know it: a later stage waits for an earlier one before it asks for
+            a batch, so it would not find out that there is none.
     """
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], length: int) -> None:
         self.make = make
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
 
     def __iter__(self) -> Iterator[Any]:
         try:
