@@ -62,6 +62,8 @@ class CheckpointWriter(pl.Callback):
             self._set_aside_later_than(trainer.global_step)
         self.saved_step = trainer.global_step
         self._previous_handler = signal.signal(signal.SIGTERM, self._on_signal)
+        # A validation always starts with its first batch; Lightning would go on after those of the one before.
+        trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.reset()
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self.signalled = True  # acted on at the end of the step, by all ranks together
