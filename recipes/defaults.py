@@ -130,16 +130,20 @@ def optimizer(
     )
 
 
-def data(*, micro_batch_size: int, global_batch_size: int, num_workers: int = 8, text_length: int = 512) -> run.Config:
-    """Latents and text from Energon shards; `data.path` is what the user fills in.
+def data(*, clips: str, micro_batch_size: int, global_batch_size: int, num_workers: int = 8) -> run.Config:
+    """Latents and text from Energon shards, or raw video; `data.path` is what the user fills in.
 
     Args:
+        clips: recipe in the table of clips, which says how long texts are and what is cut out of raw video.
         micro_batch_size: samples per forward pass on one rank.
         global_batch_size: samples per optimizer step over all ranks.
         num_workers: reader processes per rank.
-        text_length: tokens that text embeddings are padded to; 512 in the published models.
     """
+    from cosmos_nemo.data.clip_specs import clip_spec
+    from cosmos_nemo.data.raw_video import ClipWindow
     from cosmos_nemo.lightning.diffusion import DiffusionDataModule
+
+    spec = clip_spec(clips)
 
     return run.Config(
         DiffusionDataModule,
@@ -147,7 +151,8 @@ def data(*, micro_batch_size: int, global_batch_size: int, num_workers: int = 8,
         micro_batch_size=micro_batch_size,
         global_batch_size=global_batch_size,
         num_workers=num_workers,
-        text_length=text_length,
+        text_length=spec.text_length,
+        window=run.Config(ClipWindow, num_frames=spec.num_frames, height=spec.height, width=spec.width, space=spec.fit),
     )
 
 

@@ -20,7 +20,7 @@ def cosmos_v2w_2b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(Predict2Video2World2BConfig, **_FULL_RECOMPUTE), _video(state_t=24), ema_rate=0.1),
-        data=defaults.data(micro_batch_size=1, global_batch_size=4),
+        data=defaults.data(clips="cosmos_v2w_2b", micro_batch_size=1, global_batch_size=4),
         trainer=defaults.trainer(context_parallel_size=2),
         optim=defaults.optimizer(lr=2**-14.5, weight_decay=0.1, f_max=0.6),
         log=defaults.log(recipe="cosmos_v2w_2b", group="video2world"),
@@ -39,7 +39,7 @@ def cosmos_v2w_14b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(Predict2Video2World14BConfig, **_FULL_RECOMPUTE), _video(state_t=24), ema_rate=0.1),
-        data=defaults.data(micro_batch_size=1, global_batch_size=4),
+        data=defaults.data(clips="cosmos_v2w_14b", micro_batch_size=1, global_batch_size=4),
         trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
         optim=defaults.optimizer(lr=2**-14.5, weight_decay=0.2, f_max=0.25),
         log=defaults.log(recipe="cosmos_v2w_14b", group="video2world"),
@@ -52,7 +52,7 @@ def cosmos_t2i_2b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(Predict2Text2Image2BConfig), _image(), ema_rate=0.1),
-        data=defaults.data(micro_batch_size=1, global_batch_size=8),
+        data=defaults.data(clips="cosmos_t2i_2b", micro_batch_size=1, global_batch_size=8),
         trainer=defaults.trainer(),
         optim=defaults.optimizer(lr=2**-15, weight_decay=0.1, f_max=0.17),
         log=defaults.log(recipe="cosmos_t2i_2b", group="text2image"),
@@ -65,7 +65,7 @@ def cosmos_t2i_14b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(Predict2Text2Image14BConfig, **_FULL_RECOMPUTE), _image(), ema_rate=0.1),
-        data=defaults.data(micro_batch_size=8, global_batch_size=8),
+        data=defaults.data(clips="cosmos_t2i_14b", micro_batch_size=8, global_batch_size=8),
         trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
         optim=defaults.optimizer(lr=2**-14.5, weight_decay=0.2, f_max=0.4),
         log=defaults.log(recipe="cosmos_t2i_14b", group="text2image"),
@@ -79,7 +79,7 @@ def cosmos_v2w_tiny() -> run.Partial:
     return defaults.task(
         # 17 frames are 5 latent frames.
         model=_model(run.Config(Predict2Video2WorldTinyConfig), _video(state_t=5)),
-        data=defaults.data(micro_batch_size=2, global_batch_size=4, num_workers=0, text_length=64),
+        data=defaults.data(clips="cosmos_v2w_tiny", micro_batch_size=2, global_batch_size=4, num_workers=0),
         trainer=defaults.trainer(max_steps=100, devices=1, accelerator="auto", precision=defaults.fp32()),
         optim=defaults.optimizer(lr=1e-3, weight_decay=0.1, f_max=1.0, f_min=1.0),
         log=defaults.log(recipe="cosmos_v2w_tiny", group="video2world", save_every_n_steps=100),
@@ -92,7 +92,7 @@ def cosmos_t2i_tiny() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(Predict2Text2ImageTinyConfig), _image()),
-        data=defaults.data(micro_batch_size=2, global_batch_size=4, num_workers=0, text_length=64),
+        data=defaults.data(clips="cosmos_t2i_tiny", micro_batch_size=2, global_batch_size=4, num_workers=0),
         trainer=defaults.trainer(max_steps=100, devices=1, accelerator="auto", precision=defaults.fp32()),
         optim=defaults.optimizer(lr=1e-3, weight_decay=0.1, f_max=1.0, f_min=1.0),
         log=defaults.log(recipe="cosmos_t2i_tiny", group="text2image", save_every_n_steps=100),

@@ -14,12 +14,14 @@ from megatron.energon.flavors.base_dataset import SavableDataset
 from torch import Tensor
 
 from cosmos_nemo.data.batch import SampleBatch
-from cosmos_nemo.data.frames import VideoError, probe_video, read_image, read_indices, resize, to_unit
+from cosmos_nemo.data.frames import Fit, VideoError, probe_video, read_image, read_indices, resize, to_unit
 from cosmos_nemo.data.loader import CookedSample, SampleTaskEncoder, SkippedSamples, shard_of
 from cosmos_nemo.data.samples import SampleError, VideoSample, sample_id
 from cosmos_nemo.data.schema import Manifest
 from cosmos_nemo.diffusion.keyed import generator
 from cosmos_nemo.errors import UserError
+
+_WHOLE: dict[str, Fit] = {"cover": "cover", "stretch": "stretch"}  # ways to show the whole picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,9 @@ class ClipWindow:
     """Frames of the file from one frame of the clip to the next."""
     time: Literal["random", "centre", "start"] = "random"
     """Where in the file a clip starts."""
-    space: Literal["random", "centre", "cover"] = "random"
-    """`random` and `centre` cut the size out of the picture; `cover` makes the whole picture that size: it is scaled
-    to cover it, and what is left over is cut off on both sides."""
+    space: Literal["random", "centre", "cover", "stretch"] = "random"
+    """`random` and `centre` cut the size out of the picture. The others make the whole picture that size: `cover`
+    scales it to cover the size and cuts off what is left over on both sides, `stretch` gives it another shape."""
     resize_short_side: int | None = None
     """Pixels of the shorter side after a resize that comes before cutting; None leaves the picture as it is."""
     resize_probability: float = 1.0
@@ -62,8 +64,8 @@ class ClipWindow:
                 raise UserError(f"{name}={getattr(self, name)} of a clip: use a value from 0 to 1.")
         if self.time not in ("random", "centre", "start"):
             raise UserError(f"time={self.time!r} of a clip: use random, centre or start.")
-        if self.space not in ("random", "centre", "cover"):
-            raise UserError(f"space={self.space!r} of a clip: use random, centre or cover.")
+        if self.space not in ("random", "centre", "cover", "stretch"):
+            raise UserError(f"space={self.space!r} of a clip: use random, centre, cover or stretch.")
 
     @property
     def span(self) -> int:
@@ -75,7 +77,7 @@ class ClipWindow:
         return replace(
             self,
             time="centre",
-            space="cover" if self.space == "cover" else "centre",
+            space="centre" if self.space == "random" else self.space,
             flip_probability=0.0,
             reverse_probability=0.0,
             resize_probability=float(self.resize_probability >= 0.5),
@@ -222,8 +224,9 @@ def cut(sample: VideoSample, window: ClipWindow, *, seed: int, pass_index: int) 
         start = {"random": draws.below("time", spare + 1), "centre": spare // 2, "start": 0}[window.time]
         indices = range(start, start + window.span, window.stride)
         # Frame by frame where that gives the same: a clip of large frames does not have to be held.
-        size = (window.height, window.width) if window.space == "cover" and window.resize_short_side is None else None
-        frames_3_T_H_W = read_indices(sample.media, probe, indices, size=size, fit="cover")
+        whole = window.space in _WHOLE and window.resize_short_side is None
+        size = (window.height, window.width) if whole else None
+        frames_3_T_H_W = read_indices(sample.media, probe, indices, size=size, fit=_WHOLE.get(window.space, "cover"))
         fps = probe.fps / window.stride
     clip_3_T_H_W = _turn_around(_fit(frames_3_T_H_W, window, draws), window, draws)
     return Clip(key=sample.key, video_3_T_H_W=clip_3_T_H_W.contiguous(), fps=fps, start=start)
@@ -251,8 +254,8 @@ def _fit(frames_3_T_H_W: Tensor, window: ClipWindow, draws: _Draws) -> Tensor:
         height, width = frames_T_3_H_W.shape[-2:]
         scale = window.resize_short_side / min(height, width)
         frames_T_3_H_W = resize(frames_T_3_H_W, (round(height * scale), round(width * scale)))
-    if window.space == "cover":
-        return resize(frames_T_3_H_W, size, fit="cover").transpose(0, 1)
+    if window.space in _WHOLE:
+        return resize(frames_T_3_H_W, size, fit=_WHOLE[window.space]).transpose(0, 1)
     spare = [found - wanted for found, wanted in zip(frames_T_3_H_W.shape[-2:], size, strict=True)]
     if min(spare) < 0:
         height, width = frames_T_3_H_W.shape[-2:]

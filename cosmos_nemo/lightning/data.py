@@ -91,6 +91,10 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
         """The same for validation."""
         return self.make_encoder(manifest, skipped)
 
+    def finish_batch(self, batch: Any) -> Any:
+        """What is left to be done to a batch in the training process, with its accelerator."""
+        return batch
+
     def open(self) -> list[Dataset]:
         """Look at the folders, of training first.
 
@@ -150,7 +154,7 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
         )
         if self._restored is not None:
             self._restore(loader, rank, size)
-        self.stream = TimedStream(loader)
+        self.stream = TimedStream(loader, self.finish_batch)
         return self.stream
 
     def val_dataloader(self) -> Any:
@@ -169,7 +173,7 @@ class EnergonDataModule(pl.LightningDataModule, abc.ABC):
             num_workers=0,
         )
         loader = make()
-        return [] if loader is None else FromTheStart(make, len(loader))
+        return [] if loader is None else FromTheStart(make, len(loader), self.finish_batch)
 
     def teardown(self, stage: str) -> None:
         """Ends the reader processes."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.data.batch import DiffusionBatch
-from cosmos_nemo.data.schema import Manifest
+from cosmos_nemo.data.files import file_sha256
+from cosmos_nemo.data.schema import EncoderRef, Manifest
 from cosmos_nemo.diffusion import predict2
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.data import EnergonDataModule
@@ -21,28 +24,88 @@ from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.flops import forward_flops
 
 if TYPE_CHECKING:
-    from cosmos_nemo.data.energon import DiffusionTaskEncoder, SkippedSamples
+    from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
 
 logger = logging.getLogger(__name__)
 
 
 class DiffusionDataModule(EnergonDataModule):
-    """Latents and text embeddings; see `EnergonDataModule`.
+    """Latents and text embeddings, or video files that are encoded as they are read; see `EnergonDataModule`.
 
     Args:
         text_length: tokens every text embedding is padded to.
+        window: what is cut out of a video file; not used for latents.
+        tokenizer_path: encodes video files; not used for latents.
         **settings: those of `EnergonDataModule`.
     """
 
-    def __init__(self, text_length: int = 512, **settings: Any) -> None:
+    def __init__(
+        self, text_length: int = 512, window: Any = None, tokenizer_path: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
         self.text_length = text_length
+        self.window = window
+        self.tokenizer_path = tokenizer_path
 
-    def make_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> DiffusionTaskEncoder:
+    def make_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> SampleTaskEncoder[Any, Any]:
         """See `EnergonDataModule`."""
+        return self._encoder(manifest, skipped, still=False)
+
+    def make_val_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> SampleTaskEncoder[Any, Any]:
+        """See `EnergonDataModule`; clips from the middle of the files."""
+        return self._encoder(manifest, skipped, still=True)
+
+    def _encoder(
+        self, manifest: Manifest | None, skipped: SkippedSamples, *, still: bool
+    ) -> SampleTaskEncoder[Any, Any]:
+        from cosmos_nemo.data.captioned_video import CaptionedVideoTaskEncoder
         from cosmos_nemo.data.energon import DiffusionTaskEncoder
 
-        return DiffusionTaskEncoder(manifest, skipped, text_length=self.text_length)
+        if manifest is None or manifest.kind != "video":
+            return DiffusionTaskEncoder(manifest, skipped, text_length=self.text_length)
+        window = self.window.still() if still else self.window
+        return CaptionedVideoTaskEncoder(manifest, skipped, window=window, seed=self.seed, text_length=self.text_length)
+
+    def open_dataset(self, field: str, path: str) -> Dataset:
+        """See `EnergonDataModule`; video files are described as the latents that they become."""
+        from cosmos_nemo.data.captioned_video import as_latents
+
+        dataset = super().open_dataset(field, path)
+        if dataset.manifest is None or dataset.manifest.kind != "video":
+            return dataset
+        if not self.tokenizer_path or self.window is None:
+            raise UserError(
+                f"{field} holds video files: set data.tokenizer_path to the video tokenizer and data.window to what is "
+                "cut out of them, or prepare latents with `python -m data_prep shards --for v2w`."
+            )
+        tokenizer = self.tokenizer
+        ref = EncoderRef(path=str(tokenizer.path.resolve()), sha256=file_sha256(*tokenizer.files))
+        return replace(dataset, manifest=as_latents(dataset.manifest, self.window, tokenizer, ref))
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The video tokenizer that encodes video files.
+
+        Raises:
+            UserError: there is none at `tokenizer_path`, or one that makes token ids.
+        """
+        from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
+
+        assert self.tokenizer_path
+        tokenizer = load_video_tokenizer(self.tokenizer_path)
+        if is_discrete(tokenizer):
+            raise UserError(f"data.tokenizer_path={self.tokenizer_path} makes token ids; latents are needed.")
+        return tokenizer
+
+    def finish_batch(self, batch: Any) -> Any:
+        """Encode clips of video files."""
+        from cosmos_nemo.data.captioned_video import CaptionedVideoBatch, encode_batch
+
+        if not isinstance(batch, CaptionedVideoBatch):
+            return batch
+        # The device of this rank is known now, and was not when the tokenizer was looked at.
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
+        return encode_batch(batch.to(device), self.tokenizer.to(device))
 
 
 class DiTModule(FromPublished):

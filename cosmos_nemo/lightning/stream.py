@@ -17,10 +17,15 @@ class TimedStream:
     """An endless iterable over a savable loader that measures how long training waits for data.
 
     It has no length on purpose: Lightning would end an epoch there.
+
+    Args:
+        loader: gives batches.
+        finish: what is left to be done to a batch in this process; its time does not count as waiting.
     """
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, finish: Callable[[Any], Any] = lambda batch: batch) -> None:
         self.loader = loader
+        self.finish = finish
         self.wait_seconds = 0.0
         """Seconds spent waiting since `take_wait_seconds` was last called."""
 
@@ -38,7 +43,7 @@ class TimedStream:
             except ValueError as error:
                 raise plain_error(error) from error
             self.wait_seconds += time.perf_counter() - start
-            yield batch
+            yield self.finish(batch)
 
     def take_wait_seconds(self) -> float:
         """Returns the seconds waited so far and starts again from zero."""
@@ -67,18 +72,22 @@ class FromTheStart:
         make: makes a fresh loader.
         length: batches it has. Pipeline stages must know it: a later stage waits for an earlier one before it asks for
             a batch, so it would not find out that there is none.
+        finish: see `TimedStream`.
     """
 
-    def __init__(self, make: Callable[[], Any], length: int) -> None:
+    def __init__(
+        self, make: Callable[[], Any], length: int, finish: Callable[[Any], Any] = lambda batch: batch
+    ) -> None:
         self.make = make
         self.length = length
+        self.finish = finish
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self.make()
+            yield from map(self.finish, self.make())
         finally:
             # At its end a loader thaws all objects, a million after the imports, and the training loader, if it reads
             # in this process, would look at all of them every ten batches: half a second each time.
