@@ -61,9 +61,20 @@ def _tiny(name: str, *, model: str, network: Any) -> run.Partial:
 
 def _module(**fields: Any) -> run.Config:
     from cosmos_nemo.lightning.tokenizer import TokenizerModule
-    from cosmos_nemo.tokenizers.losses.video_loss import VideoLossConfig
 
-    return run.Config(TokenizerModule, jit_ckpt_pth=None, loss=run.Config(VideoLossConfig), seed=0, **fields)
+    return run.Config(TokenizerModule, jit_ckpt_pth=None, loss=_loss(), seed=0, **fields)
+
+
+def _loss() -> run.Config:
+    """The default weights, each schedule a config of its own, so that `model.loss.flow.values=[0]` can be said."""
+    from cosmos_nemo.tokenizers.losses.video_loss import Schedule, VideoLossConfig
+
+    default = VideoLossConfig()
+    schedules = {name: getattr(default, name) for name in ("color", "perceptual", "gram", "flow")}
+    return run.Config(
+        VideoLossConfig,
+        **{n: run.Config(Schedule, boundaries=list(s.boundaries), values=list(s.values)) for n, s in schedules.items()},
+    )
 
 
 def _clips(*, micro_batch_size: int, global_batch_size: int, num_workers: int = 8, **window: Any) -> run.Config:
