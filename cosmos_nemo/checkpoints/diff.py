@@ -56,8 +56,8 @@ def diff(a: str | Path, b: str | Path, *, ema: bool = False, limit: int = 20) ->
     ours, theirs = _weights(a, ema=ema), _weights(b, ema=ema)
     lines = [f"A: {a}", f"B: {b}"]
     shapes = [{name: tuple(tensor.shape) for name, tensor in outline(state).items()} for state in (ours, theirs)]
-    lines += [f"only in A: {text}" for text in report.fold(shapes[0].keys() - shapes[1].keys())]
-    lines += [f"only in B: {text}" for text in report.fold(shapes[1].keys() - shapes[0].keys())]
+    lines += [f"only in A: {text}" for text in report.fold(name for name in shapes[0] if name not in shapes[1])]
+    lines += [f"only in B: {text}" for text in report.fold(name for name in shapes[1] if name not in shapes[0])]
     common = [name for name in shapes[0] if name in shapes[1]]
     reshaped = {name: f"{list(shapes[0][name])} in A, {list(shapes[1][name])} in B" for name in common}
     lines += [f"shape: {text}" for text in report.fold([n for n in common if shapes[0][n] != shapes[1][n]], reshaped)]

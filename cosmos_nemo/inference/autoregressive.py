@@ -26,9 +26,10 @@ from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.source import Source
 from cosmos_nemo.inference.strip import StripRow, write_strip
 from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, to_unit, write_video
-from cosmos_nemo.models.autoregressive.sampling import continue_tokens, top_p_pick
+from cosmos_nemo.models.autoregressive.sampling import Pick, continue_tokens, top_p_pick
+from cosmos_nemo.models.autoregressive.sequence import to_sequence
 from cosmos_nemo.tokenizers.base import DiscreteVideoTokenizer
-from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
+from cosmos_nemo.tokenizers.load import load_discrete_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5
 
 
@@ -53,8 +54,13 @@ def generate_autoregressive(options: AutoregressiveOptions, source: Source, *, p
     jobs = make_jobs(options)
     plan = make_plan(options, source, jobs)
     with model_parallel_world(tensor_model_parallel_size=options.tensor_model_parallel_size) as world:
-        studio = Studio(plan, device=world.device, offload=options.offload_tokenizer)
-        prompts = on_rank_zero(world, lambda: studio.encode(jobs, options, source.architecture))
+        studio = Studio(
+            plan,
+            vocab_size=source.architecture["vocab_size"],
+            device=world.device,
+            offload=options.offload_tokenizer,
+        )
+        prompts = on_rank_zero(world, lambda: studio.encode(jobs, options))
         tokens = _continue(options, plan, source, prompts, world, progress=progress)
         paths = on_rank_zero(world, lambda: studio.write(jobs, options, tokens))
     return GenerateResult(paths=tuple(paths) if world.rank == 0 else (), seconds=time.perf_counter() - start)
@@ -67,12 +73,14 @@ class Prompt:
     Attributes:
         tokens_S: of the given frames, int64.
         sample: its identity, which randomness is keyed by.
+        num_ids: ids that the tokenizer can decode; a network may know more.
         text_L_E: embedding of the prompt, zero padded; None for networks without text.
         text_mask_L: True on the prompt's tokens.
     """
 
     tokens_S: Tensor
     sample: int
+    num_ids: int
     text_L_E: Tensor | None = None
     text_mask_L: Tensor | None = None
 
@@ -80,12 +88,20 @@ class Prompt:
 class Studio:
     """Reads pixels into tokens and writes tokens as pixels; used on rank 0 only."""
 
-    def __init__(self, plan: AutoregressivePlan, *, device: torch.device, offload: bool) -> None:
-        self._plan, self._device, self._offload = plan, device, offload
+    def __init__(self, plan: AutoregressivePlan, *, vocab_size: int, device: torch.device, offload: bool) -> None:
+        """Loads nothing yet.
+
+        Args:
+            plan: sizes and encoders.
+            vocab_size: tokens that the network knows.
+            device: where encoders run.
+            offload: whether to free the tokenizer's memory between encoding and decoding.
+        """
+        self._plan, self._vocab_size, self._device, self._offload = plan, vocab_size, device, offload
         self._tokenizer: DiscreteVideoTokenizer | None = None
         self._given: list[Tensor] = []
 
-    def encode(self, jobs: Sequence[Job], options: AutoregressiveOptions, architecture: Any) -> list[Prompt]:
+    def encode(self, jobs: Sequence[Job], options: AutoregressiveOptions) -> list[Prompt]:
         """Read the inputs, then run the text encoder and the video tokenizer's encoder.
 
         Raises:
@@ -105,12 +121,12 @@ class Studio:
             for job in jobs
         ]
         texts = self._encode_texts([job.prompt or "" for job in jobs])
-        tokenizer = self._load(architecture["vocab_size"])
+        tokenizer = self._load(self._vocab_size)
         tokens = [given_tokens(frames, plan, tokenizer) for frames in self._given]
         if self._offload:
             self._release()
         return [
-            Prompt(tokens_S=own, sample=sample, text_L_E=text, text_mask_L=mask)
+            Prompt(tokens_S=own, sample=sample, num_ids=tokenizer.vocab_size, text_L_E=text, text_mask_L=mask)
             for own, sample, (text, mask) in zip(
                 tokens, sample_ids(tokens, [job.prompt for job in jobs]), texts, strict=True
             )
@@ -118,7 +134,7 @@ class Studio:
 
     def write(self, jobs: Sequence[Job], options: AutoregressiveOptions, tokens: Sequence[Tensor]) -> list[Any]:
         """Decode tokens and write every video, its strip and its comparison."""
-        tokenizer = self._tokenizer or self._load(None)
+        tokenizer = self._tokenizer or self._load(self._vocab_size)
         paths = []
         for job, given, own in zip(jobs, self._given, tokens, strict=True):
             video = tokenizer.decode(own.view(1, *self._plan.latent_shape).to(torch.int32))
@@ -150,25 +166,12 @@ class Studio:
         length = plan.text_length
         return [(pad_text(text, length), torch.arange(length) < len(text)) for text in encoder.encode(prompts)]
 
-    def _load(self, vocab_size: int | None) -> DiscreteVideoTokenizer:
-        """The tokenizer, kept for decoding.
-
-        Raises:
-            UserError: it makes latents, or has another vocabulary than the network.
-        """
-        tokenizer = load_video_tokenizer(self._plan.tokenizer, device=self._device)
-        if not is_discrete(tokenizer):
-            raise UserError(
-                f"--tokenizer {self._plan.tokenizer} makes latents, not tokens; give a DV tokenizer such as "
-                "Cosmos-Tokenize1-DV8x16x16-720p."
-            )
-        if vocab_size is not None and tokenizer.vocab_size != vocab_size:  # type: ignore[union-attr]
-            raise UserError(
-                f"--tokenizer {self._plan.tokenizer} has {tokenizer.vocab_size} tokens and the network "  # type: ignore[union-attr]
-                f"{vocab_size}; give the tokenizer it was trained with."
-            )
-        self._tokenizer = tokenizer  # type: ignore[assignment]
-        return tokenizer  # type: ignore[return-value]
+    def _load(self, vocab_size: int) -> DiscreteVideoTokenizer:
+        """The tokenizer, kept for decoding."""
+        self._tokenizer = load_discrete_tokenizer(
+            self._plan.tokenizer, vocab_size=vocab_size, field="--tokenizer", device=self._device
+        )
+        return self._tokenizer
 
     def _release(self) -> None:
         """Free the tokenizer's memory."""
@@ -244,15 +247,10 @@ def _continue(
             offset = number * (total - given) - given
             tokens_B_S = continue_tokens(
                 model,
-                _batch(batch, model.config).to(world.device),
+                to_sequence(torch.stack([prompt.tokens_S for prompt in batch]), model.config).to(world.device),
                 num_tokens=total,
                 latent_shape=plan.latent_shape,
-                pick=top_p_pick(
-                    temperature=options.temperature,
-                    top_p=options.top_p,
-                    seed=options.seed,
-                    sample_ids=[prompt.sample for prompt in batch],
-                ),
+                pick=picker(options, batch),
                 context_B_L_E=_stack([prompt.text_L_E for prompt in batch], world.device),
                 context_mask_B_L=_stack([prompt.text_mask_L for prompt in batch], world.device),
                 on_token=lambda length, offset=offset: show(offset + length),  # type: ignore[misc]
@@ -261,11 +259,15 @@ def _continue(
     return results
 
 
-def _batch(prompts: Sequence[Prompt], config: Any) -> Tensor:
-    """Given tokens of a batch behind the begin of video, whose id is the first after the video's, [B, S]."""
-    tokens_B_S = torch.stack([prompt.tokens_S for prompt in prompts])
-    begin = tokens_B_S.new_full((len(prompts), config.num_prefix_tokens), config.vocab_size)
-    return torch.cat((begin, tokens_B_S), dim=1)
+def picker(options: AutoregressiveOptions, batch: Sequence[Prompt]) -> Pick:
+    """Draws tokens that the tokenizer can decode."""
+    pick = top_p_pick(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+        sample_ids=[prompt.sample for prompt in batch],
+    )
+    return lambda logits_B_V, position: pick(logits_B_V[:, : batch[0].num_ids], position)
 
 
 def _stack(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor | None:

@@ -334,7 +334,7 @@ def load_discrete(path: str | None, config: ARConfig) -> DiscreteVideoTokenizer:
     Raises:
         UserError: no path, or a tokenizer that makes latents, or one with another vocabulary.
     """
-    from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
+    from cosmos_nemo.tokenizers.load import load_discrete_tokenizer
 
     if not path:
         raise UserError(
@@ -342,15 +342,7 @@ def load_discrete(path: str | None, config: ARConfig) -> DiscreteVideoTokenizer:
             "with `python -m data_prep shards --for ar`."
         )
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
-    tokenizer = load_video_tokenizer(path, device=device)
-    if not is_discrete(tokenizer):
-        raise UserError(f"model.tokenizer_path={path} makes latents; an autoregressive network needs a DV tokenizer.")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"model.tokenizer_path={path} has a vocabulary of {tokenizer.vocab_size}, the network one of "
-            f"{config.vocab_size}; take the tokenizer it was trained with."
-        )
-    return tokenizer
+    return load_discrete_tokenizer(path, vocab_size=config.vocab_size, field="model.tokenizer_path", device=device)
 
 
 def unwrapped(module: Any) -> Any:

@@ -35,6 +35,33 @@ def load_video_tokenizer(
     return load_wan(path, device=device, dtype=dtype or torch.float32)
 
 
+def load_discrete_tokenizer(
+    path: str | os.PathLike[str], *, vocab_size: int, field: str, device: torch.device | str = "cpu"
+) -> DiscreteVideoTokenizer:
+    """Load a tokenizer that makes tokens for a network.
+
+    Args:
+        path: see `load_video_tokenizer`.
+        vocab_size: tokens that the network knows.
+        field: what the user calls `path`, for messages.
+        device: where to put it.
+
+    Raises:
+        UserError: nothing usable is there, it makes latents, or more tokens than the network knows.
+    """
+    tokenizer = load_video_tokenizer(path, device=device)
+    if not hasattr(tokenizer, "vocab_size"):
+        raise UserError(
+            f"{field} {path} makes latents, not tokens; give a DV tokenizer such as Cosmos-Tokenize1-DV8x16x16-720p."
+        )
+    if tokenizer.vocab_size > vocab_size:
+        raise UserError(
+            f"{field} {path} has a vocabulary of {tokenizer.vocab_size}, the network one of {vocab_size}; take the "
+            "tokenizer it was trained with."
+        )
+    return tokenizer
+
+
 def find_video_tokenizer(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     """The weight files that `load_video_tokenizer` would read.
 

@@ -1,16 +1,21 @@
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.checkpoints.autoregressive import AUTOREGRESSIVE
+from cosmos_nemo.checkpoints.commands import export_checkpoint, verify
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
-from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
+from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, save_imported
 from cosmos_nemo.checkpoints.published import read_published
 from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE as SIZES
+from cosmos_nemo.models.common.lora import LoRA, add_lora, merge_adapters
 from tests.checkpoints.networks import AR, AR_TEXT, AR_TEXT_SPACED, TINY, equal, model_of, random_published
 from tests.distributed import run_ranks
 
@@ -120,3 +125,24 @@ def test_every_parallel_layout_round_trips_bit_for_bit_and_reads_the_others_chec
         model = model_of(even)
         load_training_checkpoint(model, tmp_path / run_dir)
         assert equal(published_state_dict(model), weights), f"saved as {run_dir}, read in one process"
+
+
+def test_a_run_with_adapters_is_verified_and_exported_merged(tmp_path):
+    model = model_of(AR)
+    load_published_into(model, random_published(AR))
+    adapters = LoRA(rank=2)
+    add_lora(model, adapters)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.1)
+    save_imported(model, tmp_path / "run", run={"lora": asdict(adapters)})
+    assert verify(tmp_path / "run").startswith("OK")
+    merge_adapters(model)
+    export_checkpoint(tmp_path / "run", tmp_path / "model.pt")
+    merged = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert equal(merged, published_state_dict(model)) and not equal(merged, random_published(AR))
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**content, "lora": None}))
+    with pytest.raises(UserError, match=r"unexpected: .*lora_A"):
+        verify(tmp_path / "run")

@@ -13,7 +13,8 @@ from cosmos_nemo.inference.generate import generate, make_options
 from cosmos_nemo.inference.jobs import make_jobs
 from cosmos_nemo.inference.source import open_source
 from cosmos_nemo.inference.video_io import read_frames, to_unit, write_video
-from cosmos_nemo.tokenizers.load import load_video_tokenizer
+from cosmos_nemo.tokenizers.load import load_discrete_tokenizer, load_video_tokenizer
+from cosmos_nemo.tokenizers.tiny import write_tiny_wan
 from tests.checkpoints.networks import name_the_size
 from tests.distributed import run_ranks
 from tests.inference.tiny import moving_ramp
@@ -183,7 +184,7 @@ def test_a_bad_line_of_the_batch_file_is_named(tiny, tmp_path, line, message):
 
 
 def test_a_clip_too_short_for_the_context_is_told_before_anything_is_loaded(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(autoregressive, "load_video_tokenizer", lambda *a, **k: pytest.fail("loaded the tokenizer"))
+    monkeypatch.setattr(autoregressive, "load_discrete_tokenizer", lambda *a, **k: pytest.fail("loaded it"))
     write_video(moving_ramp(3), tmp_path / "short.mp4", fps=8)
     for input, kind in ((tiny / "picture.png", "an image"), (tmp_path / "short.mp4", r"a video of 3 frame\(s\)")):
         with pytest.raises(
@@ -192,16 +193,21 @@ def test_a_clip_too_short_for_the_context_is_told_before_anything_is_loaded(tiny
             run(choices(tiny, tmp_path, input=(input,)))
 
 
-def test_a_wrong_tokenizer_is_told(tiny, tmp_path, monkeypatch):
-    tokenizer = load_video_tokenizer(tiny / "dv")
-    tokenizer.vocab_size = 64000
-    monkeypatch.setattr(autoregressive, "load_video_tokenizer", lambda *a, **k: tokenizer)
-    with pytest.raises(UserError, match="has 64000 tokens and the network 160; give the tokenizer it was trained with"):
-        run(choices(tiny, tmp_path))
-    del tokenizer.vocab_size
-    monkeypatch.setattr(autoregressive, "is_discrete", lambda tokenizer: False)
-    with pytest.raises(UserError, match="makes latents, not tokens; give a DV tokenizer"):
-        run(choices(tiny, tmp_path))
+def test_a_wrong_tokenizer_is_told(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"has a vocabulary of 160, the network one of 100; take the tokenizer it"):
+        load_discrete_tokenizer(tiny / "dv", vocab_size=100, field="--tokenizer")
+    write_tiny_wan(tmp_path / "wan", seed=0)
+    with pytest.raises(UserError, match=r"--tokenizer .*wan makes latents, not tokens; give a DV tokenizer"):
+        run(choices(tiny, tmp_path, tokenizer=tmp_path / "wan"))
+    assert os.listdir(tmp_path) == ["wan"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_only_tokens_that_the_tokenizer_has_are_generated(tiny, tmp_path, temperature):
+    options = AutoregressiveOptions(**choices(tiny, tmp_path, temperature=temperature))
+    prompt = autoregressive.Prompt(tokens_S=torch.zeros(1), sample=1, num_ids=3)
+    logits = torch.tensor([[0.0, 1.0, 9.0, 20.0, 20.0]])
+    assert autoregressive.picker(options, [prompt])(logits, 5).tolist() == [2]
 
 
 def test_ids_outside_the_vocabulary_and_other_grids_are_told(tiny):
