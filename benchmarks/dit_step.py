@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +26,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import measure
 from cosmos_nemo.lightning.throughput import device_peak_tflops
 from cosmos_nemo.models.dit import PREDICT2, DiT, DiTConfig, forward_flops
 
@@ -154,22 +152,7 @@ def time_pairs(networks: dict[str, tuple[nn.Module, Step]], pairs: int) -> dict[
 def peak_of_step(network: nn.Module, step: Step) -> int:
     """Bytes by which one step (with fresh gradients) rises above what is there before it."""
     network.zero_grad(set_to_none=True)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run_step(network, step)
-        return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of resident memory (Linux)
-    before = _status_bytes("VmRSS")
-    run_step(network, step)
-    return _status_bytes("VmHWM") - before
-
-
-def _status_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {field} in /proc/self/status")
+    return measure.peak_of(lambda: run_step(network, step))
 
 
 def measure_memory(args: argparse.Namespace, dtype: str, networks: dict[str, tuple[nn.Module, Step]]) -> dict[str, Any]:
@@ -177,13 +160,8 @@ def measure_memory(args: argparse.Namespace, dtype: str, networks: dict[str, tup
     if torch.cuda.is_available():
         peaks = {name: peak_of_step(*networks[name]) for name in networks}
     else:
-        peaks = {}
-        for name in networks:
-            command = [sys.executable, __file__, *sys.argv[1:], "--probe", name, "--dtypes", dtype]
-            # A fixed threshold makes the allocator give large blocks back at once, so the peak is that of live tensors.
-            env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-            output = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
-            peaks[name] = int(output.split()[-1])
+        probe = [*sys.argv[1:], "--dtypes", dtype, "--probe"]
+        peaks = {name: measure.peak_in_own_process(__file__, [*probe, name]) for name in networks}
     return {
         "peak_mib_ours": round(peaks["ours"] / 2**20, 1),
         "peak_mib_peer": round(peaks["peer"] / 2**20, 1),
@@ -191,7 +169,7 @@ def measure_memory(args: argparse.Namespace, dtype: str, networks: dict[str, tup
     }
 
 
-def measure(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
+def measure_dtype(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
     """One row of the result."""
     config, latent, text = configure(args, DTYPES[dtype])
     inputs = make_inputs(config, latent, text, args)
@@ -233,13 +211,6 @@ def probe(args: argparse.Namespace, dtype: str) -> int:
     return peak_of_step(network, step)
 
 
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return models[0].split(":")[1].strip() if models else platform.processor()
-
-
 def main() -> None:
     """Parses the command line, measures and prints."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -264,12 +235,12 @@ def main() -> None:
         return
     result = {
         "benchmark": "dit_step",
-        "device": _device_name(),
+        "device": measure.device_name(),
         "threads": args.threads,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": {name: version(name) for name in ("torch", "megatron-core", "diffusers")},
         "command": " ".join(["python", "benchmarks/dit_step.py", *sys.argv[1:]]),
-        "rows": [measure(args, dtype) for dtype in args.dtypes],
+        "rows": [measure_dtype(args, dtype) for dtype in args.dtypes],
     }
     print(json.dumps(result, indent=2))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from cosmos_nemo.golden.tokenizer import FIXED
 from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork
 from cosmos_nemo.tokenizers.cosmos.weights import UNUSED
 
@@ -19,26 +20,18 @@ def build_peer(ours: ContinuousNetwork | DiscreteNetwork) -> nn.Module:
     networks = _networks()
     config = ours.config
     kwargs = {
+        **FIXED,
         **{name: getattr(config, name) for name in ("channels", "num_res_blocks", "patch_size", "z_channels")},
         **{name: getattr(config, name) for name in ("temporal_compression", "spatial_compression")},
         "channels_mult": list(config.channels_mult),
         "attn_resolutions": [32],
         "resolution": 1024,
-        "in_channels": 3,
-        "out_channels": 3,
-        "dropout": 0.0,
-        "patch_method": "haar",
-        "z_factor": 1,
-        "num_groups": 1,
-        "legacy_mode": False,
-        "encoder": "FACTORIZED",
-        "decoder": "FACTORIZED",
     }
     if config.discrete:
-        extra = {"quantizer": "FSQ", "embedding_dim": config.embedding_dim, "levels": list(config.levels)}
+        extra = {"embedding_dim": config.embedding_dim, "levels": list(config.levels)}
         peer = networks.TokenizerModels.CausalDV.value(**kwargs, **extra)
     else:
-        extra = {"formulation": "AE", "latent_channels": config.latent_channels}
+        extra = {"latent_channels": config.latent_channels}
         peer = networks.TokenizerModels.CausalCV.value(**kwargs, **extra)
     missing, unexpected = peer.load_state_dict(ours.state_dict(), strict=False)
     strange = [*unexpected, *(name for name in missing if not UNUSED.fullmatch(name))]
@@ -49,13 +42,16 @@ def build_peer(ours: ContinuousNetwork | DiscreteNetwork) -> nn.Module:
 
 def _networks() -> types.ModuleType:
     """NeMo's module without the packages around it, which take half a minute to import."""
+    name = "nemo.collections.common.video_tokenizers.networks"
+    if name in sys.modules:
+        return sys.modules[name]
     found = importlib.util.find_spec("nemo")
     if found is None or not found.submodule_search_locations:
         raise SystemExit("this benchmark compares with NeMo's tokenizer networks; install nemo_toolkit")
     folder = Path(next(iter(found.submodule_search_locations)))
-    for name in ("nemo", "nemo.collections", "nemo.collections.common"):
-        if name not in sys.modules:
-            package = types.ModuleType(name)
-            package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
-            sys.modules[name] = package
-    return importlib.import_module("nemo.collections.common.video_tokenizers.networks")
+    for parent in ("nemo", "nemo.collections", "nemo.collections.common"):
+        if parent not in sys.modules:
+            package = types.ModuleType(parent)
+            package.__path__ = [str(folder.joinpath(*parent.split(".")[1:]))]
+            sys.modules[parent] = package
+    return importlib.import_module(name)

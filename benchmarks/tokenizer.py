@@ -136,7 +136,8 @@ def recomputing(case: Case, name: str, args: argparse.Namespace) -> dict[str, An
 def measure_layout(case: Case, what: str, args: argparse.Namespace) -> dict[str, Any]:
     """Ours against the peer with its weights and input moved to channels-last memory."""
     peer, video = case.network("peer"), case.video
-    peer.to(memory_format=torch.channels_last_3d)
+    dtype = video.dtype  # NeMo's discrete network takes its codes to bfloat16 at every `to` that names no dtype
+    peer.to(dtype=dtype, memory_format=torch.channels_last_3d)
     action = getattr(case, what)
 
     def run(which: str) -> None:
@@ -144,7 +145,7 @@ def measure_layout(case: Case, what: str, args: argparse.Namespace) -> dict[str,
         action(which)
 
     timed = measure.time_pairs(lambda: run("ours"), lambda: run("peer"), max(1, args.pairs // 2))
-    peer.to(memory_format=torch.contiguous_format)
+    peer.to(dtype=dtype, memory_format=torch.contiguous_format)
     case.video = video
     return {"ratio_ours_to_peer": timed["ratio_ours_to_peer"]}
 
@@ -242,7 +243,10 @@ def main() -> None:
         print(probe(args))
         return
     result = measure.header("tokenizer", ("torch", "nemo_toolkit"))
-    result["rows"] = [measure_network(name, args) for name in args.networks]
+    result["rows"] = []
+    for name in args.networks:
+        result["rows"].append(measure_network(name, args))
+        print(json.dumps(result["rows"][-1]), file=sys.stderr, flush=True)  # a long run shows what it has
     if args.clip[0]:
         result["clip"] = encode_clip(args)
     print(json.dumps(result, indent=2))

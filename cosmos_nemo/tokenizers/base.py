@@ -8,18 +8,23 @@ from torch import Tensor
 from cosmos_nemo.errors import UserError
 
 
-class VideoTokenizer(Protocol):
-    """Pixels to latents and back."""
+class AnyVideoTokenizer(Protocol):
+    """What both kinds have."""
 
-    latent_channels: int  # C of the latents
     temporal_compression: int  # pixel frames per latent frame, after the first frame, which stands alone
-    spatial_compression: int  # pixels per latent in height and width
+    spatial_compression: int  # pixels per latent (or token) in height and width
     path: Path  # where it was loaded from
     files: tuple[Path, ...]  # the files that determine its results
 
     def latent_frames(self, num_frames: int) -> int:
         """Latent frames of a clip of `num_frames` pixel frames."""
         ...
+
+
+class VideoTokenizer(AnyVideoTokenizer, Protocol):
+    """Pixels to latents and back."""
+
+    latent_channels: int  # C of the latents
 
     def encode(self, video_B_3_T_H_W: Tensor) -> Tensor:
         """Encode a clip.
@@ -42,18 +47,10 @@ class VideoTokenizer(Protocol):
         ...
 
 
-class DiscreteVideoTokenizer(Protocol):
+class DiscreteVideoTokenizer(AnyVideoTokenizer, Protocol):
     """Pixels to tokens and back."""
 
     vocab_size: int  # tokens are in [0, vocab_size)
-    temporal_compression: int  # pixel frames per token frame, after the first frame, which stands alone
-    spatial_compression: int  # pixels per token in height and width
-    path: Path  # where it was loaded from
-    files: tuple[Path, ...]  # the files that determine its results
-
-    def latent_frames(self, num_frames: int) -> int:
-        """Token frames of a clip of `num_frames` pixel frames."""
-        ...
 
     def encode(self, video_B_3_T_H_W: Tensor) -> Tensor:
         """Encode a clip.
