@@ -22,9 +22,30 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises ``x``, shape [..., size]."""
-        x32 = x.float()
-        r = (x32.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-        return (x32 * r * self.weight).to(x.dtype)
+        return _RMSNorm.apply(x, self.weight, self.eps)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Keeps x and one number per row; everything between is made in place, in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        r.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, r)
+        return (x * r).mul_(weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, r = ctx.saved_tensors
+        unit = x * r  # float32, as r is
+        product = grad * unit
+        grad_weight = product.flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None
+        mean = product.mul_(weight).mean(-1, keepdim=True)
+        grad_x = (grad.float() * weight).sub_(unit.mul_(mean)).mul_(r)
+        return grad_x.to(x.dtype), grad_weight, None
 
 
 class _NormModulate(torch.autograd.Function):
