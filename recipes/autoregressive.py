@@ -41,14 +41,8 @@ def cosmos_ar_4b_lora() -> run.Partial:
 
     No master weights, moments or gradients of the network: about 12 GB instead of 65.
     """
-    from cosmos_nemo.models.common.lora import LoRA
-
-    task = cosmos_ar_4b()
-    task.model.lora = run.Config(LoRA, rank=16, alpha=16.0)
-    task.optim.config.lr = 1e-4
-    task.optim.config.weight_decay = 0.0
+    task = _with_adapters(cosmos_ar_4b(), "cosmos_ar_4b_lora", rank=16)
     task.trainer.plugins = defaults.bf16()
-    task.log.name = task.log.recipe = "cosmos_ar_4b_lora"
     return task
 
 
@@ -105,6 +99,22 @@ def cosmos_ar_tiny() -> run.Partial:
         optim=_optimizer(lr=1e-3, warm_up_steps=5),
         log=defaults.log(recipe="cosmos_ar_tiny", group="autoregressive", save_every_n_steps=100),
     )
+
+
+def cosmos_ar_tiny_lora() -> run.Partial:
+    """`cosmos_ar_tiny` with adapters of rank 4: give the run to adapt as model.ar_path."""
+    return _with_adapters(cosmos_ar_tiny(), "cosmos_ar_tiny_lora", rank=4)
+
+
+def _with_adapters(task: run.Partial, name: str, *, rank: int) -> run.Partial:
+    """The recipe with a frozen network; twice the learning rate, and no decay, which would pull adapters to zero."""
+    from cosmos_nemo.models.common.lora import LoRA
+
+    task.model.lora = run.Config(LoRA, rank=rank, alpha=float(rank))
+    task.optim.config.lr *= 2
+    task.optim.config.weight_decay = 0.0
+    task.log.name = task.log.recipe = name
+    return task
 
 
 def _model(config: run.Config) -> run.Config:

@@ -63,6 +63,11 @@ ENTRIES: tuple[Entry, ...] = (
         description="Predict1 autoregressive, 4 layers with the whole vocabulary, for a CPU",
     ),
     Entry(
+        name="cosmos_ar_tiny_lora",
+        module="autoregressive",
+        description="Predict1 autoregressive, the tiny one: adapters of rank 4 on a frozen network",
+    ),
+    Entry(
         name="cosmos_ar_4b",
         module="autoregressive",
         description="Predict1 autoregressive 4B, 1 GPU of 80 GB: 33 frames at 384x640",

@@ -266,9 +266,10 @@ class ARModule(FromPublished):
 
     def next_commands(self, run: str) -> list[str]:
         """How to generate and to export."""
+        prompt = '--prompt "..." ' if self.config.crossattn_emb_channels else ""
         return [
-            f"cosmos-nemo generate --model ar --checkpoint {run} --input VIDEO --output out.mp4",
-            f"cosmos-nemo ckpt export {run} --output model.pt",
+            f"cosmos-nemo generate --checkpoint {run} --input VIDEO {prompt}--output out.mp4",
+            f"cosmos-nemo ckpt export {run} model.pt",
         ]
 
     def forward_step(self, batch: TokenBatch | VideoBatch, step: int) -> Tensor | dict[str, Tensor]:
