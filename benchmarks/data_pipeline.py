@@ -46,14 +46,6 @@ def cpu_seconds() -> float:
     )
 
 
-def peak_mib() -> float:
-    """Largest memory of this process; getrusage would count that of the process that started it."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("error: this system does not say how much memory a process took")
-
-
 # Measurements. Each yields a function that does one sample (or one clip), after what is not measured is done.
 
 
@@ -197,6 +189,8 @@ def measure(name: str, folder: pathlib.Path, samples: int) -> dict[str, float]:
     """Run one measurement in this process, after one sample that warms caches and imports."""
     import torch
 
+    from benchmarks.measure import status_bytes
+
     torch.set_num_threads(1)
     method = MEASUREMENTS[name].method if name in MEASUREMENTS else stream
     with contextlib.closing(method(folder)) as run:
@@ -209,7 +203,7 @@ def measure(name: str, folder: pathlib.Path, samples: int) -> dict[str, float]:
     return {
         "cpu_seconds": cpu / samples,
         "wall_seconds": wall / samples,
-        "peak_mib": peak_mib(),
+        "peak_mib": status_bytes("VmHWM") / 2**20,  # getrusage would count that of the process that started this one
     }
 
 
