@@ -1,8 +1,8 @@
 """Layers of the Cosmos tokenizers, causal in time.
 
 Activations are x_T_B_C_H_W with the channels last in memory (strides of [T, B, H, W, C]). So a frame is a plain image
-to convolutions and norms, a moment is a contiguous slice, and convolutions along time and of size 1 are matrix
-products, all without copying.
+to convolutions and norms, a moment is a contiguous slice, and convolutions along time see an image whose height is
+time, all without copying.
 
 Every layer that looks back in time takes a `Memory`. Without one a call sees a whole clip. With one, a long clip can be
 fed piece by piece and the results are those of the whole.
@@ -106,23 +106,9 @@ class TimeConv(Conv):
     def windows(self, x_T_B_C_H_W: Tensor, *, stride: int = 1) -> Tensor:
         """Convolve without looking beyond the given moments: T -> ceil((T - 2) / stride)."""
         x = x_T_B_C_H_W.permute(0, 1, 3, 4, 2)  # [T, B, H, W, C], contiguous
-        if x.dtype == torch.float32:
-            y = self._matrix_products(x[:-2:stride], x[1:-1:stride], x[2::stride])
-        else:
-            # One convolution rounds its sums once, three matrix products would do it three times.
-            image = x.flatten(1, 3).permute(2, 0, 1)[None]  # [1, C, T, B * H * W]
-            y = F.conv2d(image, self.conv3d.weight.flatten(3), self.conv3d.bias, stride=(stride, 1))
-            y = y[0].permute(1, 2, 0).unflatten(1, x.shape[1:4])
-        return y.permute(0, 1, 4, 2, 3)
-
-    def _matrix_products(self, *taps_T_B_H_W_C: Tensor) -> Tensor:
-        """Sum over the taps of their products; faster in forward and backward than a convolution on a CPU."""
-        weight, bias = self.conv3d.weight, self.conv3d.bias
-        assert bias is not None
-        rows = [tap.flatten(0, 3) for tap in taps_T_B_H_W_C]
-        y = torch.addmm(bias, rows[2], weight[:, :, 2, 0, 0].T)
-        y = y.addmm_(rows[1], weight[:, :, 1, 0, 0].T).addmm_(rows[0], weight[:, :, 0, 0, 0].T)
-        return y.unflatten(0, taps_T_B_H_W_C[0].shape[:4])
+        image = x.flatten(1, 3).permute(2, 0, 1)[None]  # [1, C, T, B * H * W]
+        y = F.conv2d(image, self.conv3d.weight.flatten(3), self.conv3d.bias, stride=(stride, 1))
+        return y[0].permute(1, 2, 0).unflatten(1, x.shape[1:4]).permute(0, 1, 4, 2, 3)
 
 
 class FactorizedConv(nn.Sequential):
