@@ -143,10 +143,15 @@ class TokenizerModule(FamilyModule):
         return {"loss": asdict(self.loss), "tokenizer": {"model": self.model, "name": self.sizes.name}}
 
     def build_network(self, *, initialize: bool) -> nn.Module:
-        """The network; random weights are those of torch's own initialisation."""
+        """The network; random weights are those of torch's own initialisation, but for the last layer, which is 0."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build_network(self.sizes)
+        if initialize:
+            # Else the first outputs are noise, also in wavelet bands that are nearly empty in videos: a loss of 1.56 on
+            # the sample scenes, where grey has 0.57.
+            nn.init.zeros_(network.decoder.conv_out[-1].conv3d.weight)
+            nn.init.zeros_(network.decoder.conv_out[-1].conv3d.bias)
         network.use_activation_checkpointing(self.activation_checkpointing)
         return Replicated(self.config, network)
 
