@@ -22,30 +22,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
 from benchmarks.measure import header, peak_of, time_pairs
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, continue_tokens
-from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE, ARConfig
+from cosmos_nemo.models.autoregressive.config import ARConfig
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Generate = Callable[[], Tensor]
 LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}
-
-
-def configure(size: str, dtype: torch.dtype) -> ARConfig:
-    """The named size, or eight layers with its proportions for a CPU."""
-    settings: dict[str, Any] = {"params_dtype": dtype, "bf16": dtype is torch.bfloat16}
-    if size != "stack":
-        return AUTOREGRESSIVE[size](**settings)
-    return ARConfig(
-        num_layers=8,
-        hidden_size=512,
-        num_attention_heads=8,
-        num_query_groups=2,
-        ffn_hidden_size=1792,
-        vocab_size=8000,
-        **settings,
-    )
 
 
 def build_ours(config: ARConfig, prompt: Tensor, latent: tuple[int, int, int]) -> Generate:
@@ -63,17 +47,7 @@ def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> Gener
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
     }[name]
-    settings = make_config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.ffn_hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_attention_heads,
-        num_key_value_heads=config.num_query_groups,
-        head_dim=config.head_dim,
-        max_position_embeddings=total,
-        tie_word_embeddings=False,
-    )
+    settings = make_config(**peer_settings(config, total))
     with torch.device(prompt.device):
         model = make_model(settings).to(config.params_dtype).eval().requires_grad_(False)
     new = total - prompt.shape[1]
@@ -83,7 +57,7 @@ def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> Gener
 
 def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """One row of the result: our network against one peer."""
-    config, latent = configure(args.size, DTYPES[args.dtype]), LATENT[args.size]
+    config, latent = network_config(args.size, DTYPES[args.dtype], num_layers=8), LATENT[args.size]
     total, given = config.num_tokens(latent), 2 * latent[1] * latent[2]
     shape = (args.batch, given)
     prompt = torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(args.device)

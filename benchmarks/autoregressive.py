@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
 from benchmarks.measure import Action, header, peak_in_own_process, peak_of, time_pairs
 from benchmarks.plain_ar import PlainTransformer, plain_loss
 from cosmos_nemo.checkpoints.convert import published_state_dict
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.lightning.throughput import device_peak_tflops
 from cosmos_nemo.models.autoregressive import (
-    AUTOREGRESSIVE,
     ARConfig,
     AutoregressiveTransformer,
     NextTokenObjective,
@@ -37,7 +37,6 @@ from cosmos_nemo.models.autoregressive import (
     next_token_loss,
 )
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LATENT = {"stack": (5, 8, 16), "4b": (5, 24, 40)}
 PEERS = ("plain", "llama")
 OBJECTIVE = NextTokenObjective()
@@ -45,20 +44,8 @@ OBJECTIVE = NextTokenObjective()
 
 def configure(args: argparse.Namespace, dtype: torch.dtype) -> ARConfig:
     """The named size, or four layers with its proportions for a CPU."""
-    settings: dict[str, Any] = {"params_dtype": dtype, "bf16": dtype is torch.bfloat16}
-    if args.recompute:
-        settings["recompute_granularity"] = "full"
-    if args.size != "stack":
-        return AUTOREGRESSIVE[args.size](**settings)
-    return ARConfig(
-        num_layers=4,
-        hidden_size=512,
-        num_attention_heads=8,
-        num_query_groups=2,
-        ffn_hidden_size=1792,
-        vocab_size=8000,
-        **settings,
-    )
+    settings = {"recompute_granularity": "full"} if args.recompute else {}
+    return network_config(args.size, dtype, num_layers=4, **settings)
 
 
 def make_tokens(config: ARConfig, args: argparse.Namespace) -> Tensor:
@@ -111,18 +98,7 @@ def llama(config: ARConfig, tokens: Tensor, args: argparse.Namespace) -> tuple[n
     """Llama of the same shape and its step, with its own loss on the same positions."""
     import transformers
 
-    settings = transformers.LlamaConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.ffn_hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_attention_heads,
-        num_key_value_heads=config.num_query_groups,
-        head_dim=config.head_dim,
-        max_position_embeddings=tokens.shape[1],
-        tie_word_embeddings=False,
-        use_cache=False,
-    )
+    settings = transformers.LlamaConfig(**peer_settings(config, tokens.shape[1]), use_cache=False)
     with torch.device(args.device):
         network = transformers.LlamaForCausalLM(settings).to(config.params_dtype).train()
     if config.recompute_granularity:
