@@ -8,7 +8,6 @@ from cosmos_nemo.errors import UserError
 from data_prep.commands import (
     blend,
     download,
-    encoders,
     extract_images,
     hdvila,
     info,
@@ -20,6 +19,7 @@ from data_prep.commands import (
     shards,
     split,
     t5,
+    tiny_text_encoder,
     verify,
 )
 
@@ -33,11 +33,11 @@ app = typer.Typer(
 
 app.command()(sample.sample)
 app.command()(download.download)
-app.command()(encoders.encoders)
 app.command()(inspect.inspect)
 app.command()(metas.metas)
 app.command()(extract_images.extract_images)
 app.command()(t5.t5)
+app.command()(tiny_text_encoder.tiny_text_encoder)
 app.command()(hdvila.hdvila)
 app.command()(shards.shards)
 app.command()(verify.verify)

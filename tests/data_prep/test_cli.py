@@ -16,14 +16,14 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
 
 
-def test_the_whole_walk_from_nothing_to_shards(tmp_path):
+def test_the_whole_walk_from_nothing_to_shards(tmp_path, encoders):
     size = ("--height", 32, "--width", 48)
     assert run("sample", tmp_path / "in", "--num-videos", 4, "--num-frames", 10, *size).exit_code == 0
-    result = run("encoders", tmp_path / "enc", "--videos", tmp_path / "in" / "videos", "--steps", 2, *size)
-    assert "PSNR" in result.output
+    result = run("tiny-text-encoder", tmp_path / "t5", "--captions", tmp_path / "in")
+    assert "4 captions" in result.output
     result = run(
         *("shards", "--input", tmp_path / "in", "--output", tmp_path / "out", "--num-frames", 9, *size),
-        *("--vae", tmp_path / "enc" / "vae", "--text-encoder", tmp_path / "enc" / "text_encoder"),
+        *("--vae", encoders / "vae", "--text-encoder", tmp_path / "t5"),
         *("--val-fraction", 0.25),
     )
     assert "4 inputs = 4 used + 0 skipped + 0 unmatched" in result.output

@@ -175,6 +175,16 @@ class TinyCV8x8x8Config(CosmosTokenizerConfig):
 
 
 @dataclass(kw_only=True)
+class TinyCV4x8x8Config(CosmosTokenizerConfig):
+    """CV4x8x8 with two narrow levels, as the first release had: the compression of the Wan tokenizer of Predict2."""
+
+    temporal_compression: int = 4
+    channels: int = 32
+    channels_mult: tuple[int, ...] = (1, 2)
+    num_res_blocks: int = 1
+
+
+@dataclass(kw_only=True)
 class TinyDV8x16x16Config(DV8x16x16Config):
     """DV8x16x16 in everything but width, for a CPU."""
 

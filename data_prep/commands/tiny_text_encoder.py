@@ -1,0 +1,18 @@
+"""`data_prep tiny-text-encoder`: a stand-in for T5 on a machine without the published weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tiny_text_encoder(
+    folder: Annotated[Path, typer.Argument(help="Where to write it; a folder like a local copy of t5-11b.")],
+    captions: Annotated[Path, typer.Option(help="Folder with metas/NAME.txt, whose words it should know.")],
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+) -> None:
+    """Make a tiny T5 with random weights, which tells captions apart and knows nothing else. Not for real training."""
+    from data_prep.text_encoder import write_text_encoder
+
+    count = write_text_encoder(folder, captions=captions, seed=seed)
+    typer.echo(f"{folder}: knows the words of {count} captions")
