@@ -95,7 +95,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         name="cosmos_tokenizer_cv_tiny",
         module="tokenizer",
-        description="continuous video tokenizer CV8x8x8, narrow, for a CPU",
+        description="continuous video tokenizer CV4x8x8, narrow, for a CPU",
     ),
     Entry(
         name="cosmos_tokenizer_dv_tiny",

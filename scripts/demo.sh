@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# The main job on an embedded default, on a GPU or a CPU: videos -> shards -> training -> resume -> generated video.
+# The main job on an embedded default, on a GPU or a CPU, in three stages: post-train a video tokenizer on rendered scenes,
+# post-train a world model on its latents (stopped half-way and resumed), generate a video.
 # Everything is written under demo/ (or $DEMO_DIR). Commands are printed before they run, so that each can be typed by hand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning}  # of the packages below, about one another
 demo=${DEMO_DIR:-demo}
+tokenizer_steps=${DEMO_TOKENIZER_STEPS:-500}
 steps=${DEMO_STEPS:-1200}
 begin=$(date +%s)
-timings=()
+mkdir -p "$demo"
+timings=$demo/timings.txt
+: >"$timings"
 
 run() { # run LABEL COMMAND...: print, time and run one command
   local label=$1 start
@@ -15,36 +19,51 @@ run() { # run LABEL COMMAND...: print, time and run one command
   printf '\n\033[1m$ %s\033[0m\n' "$*"
   start=$(date +%s)
   "$@"
-  timings+=("$(printf '%-34s %4d s' "$label" $(($(date +%s) - start)))")
+  printf '%s\t%d\n' "$label" $(($(date +%s) - start)) >>"$timings"
 }
 
-recipe=(nemo run recipe cosmos_v2w_tiny "data.path=$demo/shards" "log.output_root=$demo/checkpoints")
-run_dir=$demo/checkpoints/posttraining/video2world/cosmos_v2w_tiny
+root="log.output_root=$demo/checkpoints"
+runs=$demo/checkpoints/posttraining
+tokenizer_run=$runs/tokenizer/cosmos_tokenizer_cv_tiny
+world_run=$runs/video2world/cosmos_v2w_tiny
+world=(nemo run recipe cosmos_v2w_tiny "data.path=$demo/latents" "$root")
 
 run "render sample scenes" python -m data_prep sample "$demo/scenes"
-run "make tiny encoders" python -m data_prep encoders "$demo/encoders" --videos "$demo/scenes"
-run "encode to Energon shards" python -m data_prep shards --input "$demo/scenes" --output "$demo/shards" \
-  --num-frames 17 --height 64 --width 96 --vae "$demo/encoders/vae" --text-encoder "$demo/encoders/text_encoder"
-run "train the first half" "${recipe[@]}" "trainer.max_steps=$((steps / 2))"
-run "resume and train the second half" "${recipe[@]}" "trainer.max_steps=$steps"
-run "plot the loss" cosmos-nemo plot "$run_dir" --output "$demo/loss.png"
+
+run "shards of raw video" python -m data_prep shards --recipe cosmos_tokenizer_cv_tiny --input "$demo/scenes" --output "$demo/videos"
+run "post-train the tokenizer" nemo run recipe cosmos_tokenizer_cv_tiny "data.path=$demo/videos" "$root" "trainer.max_steps=$tokenizer_steps"
+run "export the tokenizer" cosmos-nemo ckpt export "$tokenizer_run" "$demo/tokenizer" --ema --overwrite
+run "measure its latents" cosmos-nemo latent-statistics "$demo/tokenizer" "$demo/scenes/videos" --num-frames 17 --overwrite
+
+run "make a tiny text encoder" python -m data_prep tiny-text-encoder "$demo/text_encoder" --captions "$demo/scenes"
+run "shards of latents" python -m data_prep shards --recipe cosmos_v2w_tiny --input "$demo/scenes" --output "$demo/latents" \
+  --video-tokenizer "$demo/tokenizer" --text-encoder "$demo/text_encoder"
+run "verify them" python -m data_prep verify "$demo/latents"
+run "post-train the world model, first half" "${world[@]}" "trainer.max_steps=$((steps / 2))"
+run "resume, second half" "${world[@]}" "trainer.max_steps=$steps"
+
 clip=$(ls "$demo"/scenes/videos/*.mp4 | head -n 1)
 caption=$(cat "$demo/scenes/metas/$(basename "${clip%.mp4}").txt")
-run "generate a video" cosmos-nemo generate --checkpoint "$run_dir" --input "$clip" --num-conditional-frames 5 \
+run "reconstruct a scene" cosmos-nemo reconstruct "$clip" "$demo/reconstruction.mp4" --tokenizer "$demo/tokenizer" --overwrite
+run "generate a video" cosmos-nemo generate --checkpoint "$world_run" --input "$clip" --num-conditional-frames 5 \
   --prompt "$caption" --truth "$clip" --output "$demo/generated.mp4" --strip "$demo/strip.png" \
   --comparison "$demo/comparison.mp4" --guidance 0
 
-printf '\n%s\n' "Done in $(($(date +%s) - begin)) s:"
-printf '  %s\n' "${timings[@]}"
-cat <<END
+next=(
+  "python -m data_prep inspect MY_FOLDER   # videos/*.mp4 and metas/*.txt"
+  "python -m data_prep shards --recipe cosmos_v2w_tiny --input MY_FOLDER --output my_shards --video-tokenizer $demo/tokenizer --text-encoder $demo/text_encoder"
+  "nemo run recipe cosmos_v2w_tiny data.path=my_shards log.name=my_first_run"
+  "nemo run recipe cosmos_v2w_2b --dryrun   # on GPUs, with the published weights"
+)
+picture=$(ls "$tokenizer_run"/validation/*.png 2>/dev/null | tail -n 1)
+cosmos-nemo report "$demo/report.html" --title "cosmos-nemo demo" --run "$tokenizer_run" --run "$world_run" \
+  ${picture:+--media "Stage 1: scenes held out, and what the tokenizer keeps of them=$picture"} \
+  --media "Stage 1: original | reconstruction=$demo/reconstruction.mp4" \
+  --media "Stage 3: the first frames given, the generated video, the truth=$demo/strip.png" \
+  --media "Stage 3: the same, playing=$demo/comparison.mp4" \
+  --timings "$timings" --next "source .venv/bin/activate" "${next[@]/#/--next=}"
 
-Look at:  $demo/loss.png       the loss, both halves
-          $demo/strip.png      input | generated | truth
-          $demo/generated.mp4  the video
-Next, with your own folder of mp4 files (videos/*.mp4 and metas/*.txt), change one path:
-  .venv/bin/python -m data_prep shards --input MY_FOLDER --output my_shards --num-frames 17 --height 64 --width 96 \\
-      --vae $demo/encoders/vae --text-encoder $demo/encoders/text_encoder
-  .venv/bin/nemo run recipe cosmos_v2w_tiny data.path=my_shards log.name=my_first_run
-and, on GPUs with the published weights:
-  .venv/bin/nemo run recipe cosmos_v2w_2b --dryrun
-END
+printf '\nDone in %d s:\n' $(($(date +%s) - begin))
+awk -F '\t' '{ printf "  %-40s %4d s\n", $1, $2 }' "$timings"
+printf '\nLook at %s/report.html: loss curves, reconstruction, generated video.\nNext, with your own folder of mp4 files:\n' "$demo"
+printf '  .venv/bin/%s\n' "${next[@]}"

@@ -43,8 +43,8 @@ CLIP_SPECS: dict[str, ClipSpec] = {
     "cosmos_ar_tiny": replace(_AR, num_frames=17, **_TINY),
     "cosmos_tokenizer_cv8x8x8": _TOKENIZER,
     "cosmos_tokenizer_dv8x16x16": _TOKENIZER,
-    "cosmos_tokenizer_cv_tiny": replace(_TOKENIZER, num_frames=17),
-    "cosmos_tokenizer_dv_tiny": replace(_TOKENIZER, num_frames=17),
+    "cosmos_tokenizer_cv_tiny": replace(_TOKENIZER, num_frames=9),
+    "cosmos_tokenizer_dv_tiny": replace(_TOKENIZER, num_frames=9),
 }
 
 FAMILIES: dict[str, str] = {  # what `data_prep shards --for` takes, and the recipe whose clips it then makes

@@ -21,6 +21,7 @@ from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset, FamilyModule
 from cosmos_nemo.lightning.run_folder import differences
 from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig, published_config
+from cosmos_nemo.tokenizers.cosmos.initialization import initialize as initialize_network
 from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.losses import metrics
 from cosmos_nemo.tokenizers.losses.video_loss import VideoLoss, VideoLossConfig, load_video_loss
@@ -143,15 +144,11 @@ class TokenizerModule(FamilyModule):
         return {"loss": asdict(self.loss), "tokenizer": {"model": self.model, "name": self.sizes.name}}
 
     def build_network(self, *, initialize: bool) -> nn.Module:
-        """The network; random weights are those of torch's own initialisation, but for the last layer, which is 0."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        """The network; see `tokenizers.cosmos.initialization` for its random weights."""
+        with torch.random.fork_rng(devices=[]):  # making a network draws weights, which are replaced
             network = build_network(self.sizes)
         if initialize:
-            # Else the first outputs are noise, also in wavelet bands that are nearly empty in videos: a loss of 1.56 on
-            # the sample scenes, where grey has 0.57.
-            nn.init.zeros_(network.decoder.conv_out[-1].conv3d.weight)
-            nn.init.zeros_(network.decoder.conv_out[-1].conv3d.bias)
+            initialize_network(network, seed=self.seed)
         network.use_activation_checkpointing(self.activation_checkpointing)
         return Replicated(self.config, network)
 
