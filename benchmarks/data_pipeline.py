@@ -34,6 +34,7 @@ CLIP_FRAMES = 240
 CLIP_SIZE = (720, 1280)
 LATENT_SHAPE = (16, 24, 88, 160)  # what 93 frames of this size become
 NUM_LATENTS = 16
+PARTS = ["rates", "scaling", "memory"]
 LONG = 4  # times as long: a video, or an epoch, whose memory is compared
 
 
@@ -188,6 +189,8 @@ def measure(name: str, folder: pathlib.Path, samples: int) -> dict[str, float]:
     """Run one measurement in this process, after one sample that warms caches and imports."""
     import torch
 
+    from benchmarks.measure import status_bytes
+
     torch.set_num_threads(1)
     method = MEASUREMENTS[name].method if name in MEASUREMENTS else stream
     with contextlib.closing(method(folder)) as run:
@@ -200,7 +203,7 @@ def measure(name: str, folder: pathlib.Path, samples: int) -> dict[str, float]:
     return {
         "cpu_seconds": cpu / samples,
         "wall_seconds": wall / samples,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": status_bytes("VmHWM") / 2**20,  # getrusage would count that of the process that started this one
     }
 
 
@@ -239,7 +242,6 @@ def take_turns(folder: pathlib.Path, repeats: int, environment: dict[str, str]) 
         name: {
             "cpu_seconds": round(statistics.median(run["cpu_seconds"] for run in runs), 4),
             "cpu_seconds_of_runs": [round(run["cpu_seconds"], 4) for run in runs],
-            "peak_mib": round(statistics.median(run["peak_mib"] for run in runs)),
         }
         for name, runs in rows.items()
     }
@@ -253,6 +255,9 @@ def memory(folder: pathlib.Path, environment: dict[str, str]) -> dict[str, int]:
         f"stream, {CLIP_FRAMES * LONG} frames": ("stream", long, 1),
         f"93 frames of {CLIP_FRAMES}": ("prepare", folder, 1),
         f"93 frames of {CLIP_FRAMES * LONG}": ("prepare", long, 1),
+        f"folder dataset, 93 frames of {CLIP_FRAMES}": ("folder dataset", folder, 1),
+        "mp4 shards, 4 samples": ("energon raw", folder, 4),
+        "mp4 shards, 16 samples": ("energon raw", folder, 16),
         f"latents, {NUM_LATENTS * 2} samples": ("energon latents", folder, NUM_LATENTS * 2),
         f"latents, {NUM_LATENTS * 2 * LONG} samples": ("energon latents", folder, NUM_LATENTS * 2 * LONG),
     }
@@ -384,6 +389,7 @@ def main() -> None:
     """Measure, print JSON, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=pathlib.Path, help="three of these are used; rendered scenes if left out")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--decord", type=pathlib.Path, help="folder that holds decord")
     parser.add_argument("--output", type=pathlib.Path, help="also write the JSON here")
@@ -403,7 +409,7 @@ def main() -> None:
             if folder.is_dir() and any(folder.iterdir()):
                 raise SystemExit(f"error: {folder} holds something else, or half of the data; use another folder")
             make_data(folder, find_sources(arguments.videos, folder / "scenes"))
-        result = run(folder, arguments.repeats, environment)
+        result = run(folder, arguments.parts, arguments.repeats, environment)
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.output:
@@ -411,26 +417,30 @@ def main() -> None:
         arguments.output.write_text(text + "\n")
 
 
-def run(folder: pathlib.Path, repeats: int, environment: dict[str, str]) -> dict[str, Any]:
-    """All measurements."""
+def run(folder: pathlib.Path, parts: list[str], repeats: int, environment: dict[str, str]) -> dict[str, Any]:
+    """The measurements of these parts."""
     name = "from benchmarks.folder_dataset import NAME; print(NAME)"
     peer = subprocess.run([sys.executable, "-c", name], check=True, capture_output=True, text=True, env=environment)
-    load = os.getloadavg()[0]
-    rows = take_turns(folder, repeats, environment)
-    return {
+    result: dict[str, Any] = {
         "machine": {"cpu": cpu_name(), "cpus": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: importlib.metadata.version(name) for name in ("av", "torch", "megatron-energon")},
         "date": time.strftime("%Y-%m-%d"),
-        "load_average_before": load,
         "clips": {path.name: path.stat().st_size for path in clips_of(folder)},
         "clip": f"{CLIP_FRAMES} frames of {CLIP_SIZE[0]}x{CLIP_SIZE[1]}, x264 medium crf 23, one keyframe in 250",
         "sample": f"{NUM_FRAMES} frames of {SIZE[0]}x{SIZE[1]}, decode and ffmpeg: a whole clip",
         "peer": peer.stdout.strip().splitlines()[-1],
-        "results": summary(rows),
-        "cpu_seconds_per_sample": rows,
-        "scaling": scaling(folder, repeats, environment),
-        "peak_mib": memory(folder, environment),
+        "load_average_before": {},
     }
+    for part in parts:
+        result["load_average_before"][part] = round(os.getloadavg()[0], 1)
+        if part == "rates":
+            rows = take_turns(folder, repeats, environment)
+            result |= {"results": summary(rows), "cpu_seconds_per_sample": rows}
+        elif part == "scaling":
+            result["scaling"] = scaling(folder, repeats, environment)
+        else:
+            result["peak_mib"] = memory(folder, environment)
+    return result
 
 
 def cpu_name() -> str:

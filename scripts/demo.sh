@@ -31,7 +31,8 @@ world=(nemo run recipe cosmos_v2w_tiny "data.path=$demo/latents" "$root")
 run "render sample scenes" python -m data_prep sample "$demo/scenes"
 
 run "shards of raw video" python -m data_prep shards --recipe cosmos_tokenizer_cv_tiny --input "$demo/scenes" --output "$demo/videos"
-run "post-train the tokenizer" nemo run recipe cosmos_tokenizer_cv_tiny "data.path=$demo/videos" "$root" "trainer.max_steps=$tokenizer_steps"
+run "post-train the tokenizer" nemo run recipe cosmos_tokenizer_cv_tiny "data.path=$demo/videos" "$root" \
+  "trainer.max_steps=$tokenizer_steps" trainer.limit_val_batches=1.0 "trainer.val_check_interval=$((tokenizer_steps / 2))"
 run "export the tokenizer" cosmos-nemo ckpt export "$tokenizer_run" "$demo/tokenizer" --ema --overwrite
 run "measure its latents" cosmos-nemo latent-statistics "$demo/tokenizer" "$demo/scenes/videos" --num-frames 17 --overwrite
 
@@ -44,7 +45,7 @@ run "resume, second half" "${world[@]}" "trainer.max_steps=$steps"
 
 clip=$(ls "$demo"/scenes/videos/*.mp4 | head -n 1)
 caption=$(cat "$demo/scenes/metas/$(basename "${clip%.mp4}").txt")
-run "reconstruct a scene" cosmos-nemo reconstruct "$clip" "$demo/reconstruction.mp4" --tokenizer "$demo/tokenizer" --overwrite
+run "reconstruct a scene" cosmos-nemo reconstruct "$clip" "$demo/reconstruction.mp4" --tokenizer "$demo/tokenizer"
 run "generate a video" cosmos-nemo generate --checkpoint "$world_run" --input "$clip" --num-conditional-frames 5 \
   --prompt "$caption" --truth "$clip" --output "$demo/generated.mp4" --strip "$demo/strip.png" \
   --comparison "$demo/comparison.mp4" --guidance 0

@@ -1,4 +1,7 @@
-"""The program's one sentence, command by command: videos -> shards -> training -> resume -> export -> video."""
+"""The program's one sentence, command by command, as `make demo` says it.
+
+videos -> a post-trained tokenizer -> shards -> training -> resume -> export -> video
+"""
 
 from __future__ import annotations
 
@@ -48,13 +51,35 @@ def videos(folder, repo_root) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shards(folder, videos, repo_root) -> Path:
+def tokenizer(folder, videos, repo_root) -> Path:
+    """Two steps of the tiny tokenizer, exported."""
+    raw = folder / "raw"
+    words = ["shards", "--recipe", "cosmos_tokenizer_cv_tiny", "--input", videos, "--output", raw]
+    command(sys.executable, "-m", "data_prep", *words, cwd=repo_root)
+    words = [
+        "cosmos-nemo",
+        "recipe",
+        "cosmos_tokenizer_cv_tiny",
+        f"data.path={raw}",
+        f"log.output_root={folder / 'out'}",
+    ]
+    command(*words, "trainer.max_steps=2", "data.window.height=32", "data.window.width=48", cwd=repo_root)
+    run = folder / "out" / "posttraining" / "tokenizer" / "cosmos_tokenizer_cv_tiny"
+    command("cosmos-nemo", "ckpt", "export", run, folder / "tokenizer", "--ema", cwd=repo_root)
+    words = [folder / "tokenizer", videos / "videos", "--num-frames", NUM_FRAMES, "--max-videos", 2]
+    command("cosmos-nemo", "latent-statistics", *words, cwd=repo_root)
+    return folder / "tokenizer"
+
+
+@pytest.fixture(scope="module")
+def shards(folder, videos, tokenizer, repo_root) -> Path:
     prep = [sys.executable, "-m", "data_prep"]
-    command(*prep, "encoders", folder / "encoders", "--videos", videos, "--steps", 2, cwd=repo_root)
+    command(*prep, "tiny-text-encoder", folder / "text_encoder", "--captions", videos, cwd=repo_root)
     sizes = ["--num-frames", NUM_FRAMES, "--height", HEIGHT, "--width", WIDTH]
-    encoders = ["--vae", folder / "encoders" / "vae", "--text-encoder", folder / "encoders" / "text_encoder"]
+    encoders = ["--video-tokenizer", tokenizer, "--text-encoder", folder / "text_encoder"]
     output = folder / "shards"
     command(*prep, "shards", "--input", videos, "--output", output, *sizes, *encoders, cwd=repo_root)
+    command(*prep, "verify", output, cwd=repo_root)
     return output
 
 
