@@ -56,10 +56,10 @@ def _tiny(name: str, *, model: str, network: Any) -> run.Partial:
     return defaults.task(
         model=_module(model=model, network=run.Config(network), ema_decay=0.99),
         data=_clips(micro_batch_size=2, global_batch_size=2, num_workers=0, num_frames=9, height=64, width=96),
-        trainer=defaults.trainer(max_steps=500, devices=1, accelerator="auto", precision=defaults.fp32()),
+        trainer=defaults.trainer(max_steps=900, devices=1, accelerator="auto", precision=defaults.fp32()),
         # From random weights it may be larger; 2e-3 and more were noisy and 3 dB behind on the sample scenes.
         optim=defaults.optimizer(lr=1e-3, weight_decay=0.01, f_max=1.0, f_min=0.05, betas=(0.9, 0.98)),
-        log=defaults.log(recipe=name, group="tokenizer", save_every_n_steps=250),
+        log=defaults.log(recipe=name, group="tokenizer", save_every_n_steps=300),
     )
 
 

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning}  # of the packages below, about one another
 demo=${DEMO_DIR:-demo}
-tokenizer_steps=${DEMO_TOKENIZER_STEPS:-500}
+tokenizer_steps=${DEMO_TOKENIZER_STEPS:-900}
 steps=${DEMO_STEPS:-1200}
 begin=$(date +%s)
 mkdir -p "$demo"
@@ -32,7 +32,7 @@ run "render sample scenes" python -m data_prep sample "$demo/scenes"
 
 run "shards of raw video" python -m data_prep shards --recipe cosmos_tokenizer_cv_tiny --input "$demo/scenes" --output "$demo/videos"
 run "post-train the tokenizer" nemo run recipe cosmos_tokenizer_cv_tiny "data.path=$demo/videos" "$root" \
-  "trainer.max_steps=$tokenizer_steps" trainer.limit_val_batches=1.0 "trainer.val_check_interval=$((tokenizer_steps / 2))"
+  "trainer.max_steps=$tokenizer_steps" trainer.limit_val_batches=1.0 "trainer.val_check_interval=$((tokenizer_steps / 3))"
 run "export the tokenizer" cosmos-nemo ckpt export "$tokenizer_run" "$demo/tokenizer" --ema --overwrite
 run "measure its latents" cosmos-nemo latent-statistics "$demo/tokenizer" "$demo/scenes/videos" --num-frames 17 --overwrite
 
