@@ -10,7 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cosmos_nemo.lightning.metrics import Row
 
-SHOWN = {"val_psnr": ".2f", "val_ssim": ".4f", "val_code_entropy": ".2f", "val_dead_codes": "d", "val_picture": "s"}
+SHOWN = {
+    "val_psnr": ".2f",
+    "val_ssim": ".4f",
+    "val_code_entropy": ".2f",
+    "val_dead_codes": "d",
+    "val_rfvd": ".2f",
+    "val_picture": "s",
+}
 """What validation of a tokenizer adds to the loss, and how it is written."""
 
 

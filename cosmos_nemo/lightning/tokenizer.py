@@ -99,6 +99,7 @@ class TokenizerModule(FamilyModule):
         ema_decay: see `FamilyModule`; 0.9999 in cosmos-predict1's training.
         ema_rate: see `FamilyModule`.
         activation_checkpointing: keep only the inputs of residual blocks for backward.
+        i3d_path: feature network of rFVD; see `losses.metrics.load_i3d`. None: validation does not compute it.
     """
 
     family: ClassVar[str] = "tokenizer"
@@ -115,6 +116,7 @@ class TokenizerModule(FamilyModule):
         ema_decay: float | None = None,
         ema_rate: float | None = None,
         activation_checkpointing: bool = False,
+        i3d_path: str | None = None,
     ) -> None:
         super().__init__(seed=seed, ema_decay=ema_decay, ema_rate=ema_rate)
         self.model = model
@@ -123,11 +125,13 @@ class TokenizerModule(FamilyModule):
         self.loss = loss or VideoLossConfig()
         self.use_ema = use_ema
         self.activation_checkpointing = activation_checkpointing
+        self.i3d_path = i3d_path
         # What NeMo and Megatron read dtypes and parallel sizes from; there is no transformer.
         self.config = TransformerConfig(
             num_layers=1, hidden_size=1, num_attention_heads=1, gradient_accumulation_fusion=False
         )
         self._video_loss: VideoLoss | None = None
+        self._i3d: Any = None
         self._seen = _Seen()
 
     @property
@@ -194,6 +198,8 @@ class TokenizerModule(FamilyModule):
 
     def check_data(self, dataset: Dataset, data: EnergonDataModule) -> None:
         """Compares the clips with the network and, where the manifest knows them, with the files."""
+        if self.i3d_path and not Path(self.i3d_path).expanduser().is_file():
+            raise UserError(f"model.i3d_path={self.i3d_path} does not exist; leave it out to go without rFVD.")
         window: ClipWindow = data.window
         try:
             self.sizes.latent_shape(window.num_frames, window.height, window.width)
@@ -269,6 +275,11 @@ class TokenizerModule(FamilyModule):
                 if min(video.shape[-2:]) >= metrics.SSIM_MINIMUM:
                     result["ssim"] = metrics.ssim(video, reconstruction).mean()
             self._seen.note(batch, reconstruction, indices, self.sizes.vocab_size)
+            if self.i3d_path:
+                if self._seen.distance is None:
+                    self._i3d = self._i3d or metrics.load_i3d(self.i3d_path, device=video.device)
+                    self._seen.distance = metrics.FrechetVideoDistance(self._i3d)
+                self._seen.distance.update(video, reconstruction)
         return result
 
     @property
@@ -279,13 +290,20 @@ class TokenizerModule(FamilyModule):
         return self._video_loss
 
     def finish_validation(self, run_dir: Path, step: int) -> dict[str, Any]:
-        """How the codebook is used, and a picture of the first clip of rank 0 and what became of it."""
+        """How the codebook is used, rFVD, and a picture of the first clip of rank 0 and what became of it."""
         seen, self._seen = self._seen, _Seen()
         row: dict[str, Any] = {}
         if seen.counts is not None:
             torch.distributed.all_reduce(seen.counts, group=parallel_state.get_data_parallel_group())
             use = metrics.codebook_use(seen.counts)
             row = {"val_code_entropy": use.entropy, "val_code_perplexity": use.perplexity, "val_dead_codes": use.dead}
+        if seen.distance is not None:
+            group = parallel_state.get_data_parallel_group()
+            parts: list[Any] = [None] * torch.distributed.get_world_size(group)
+            torch.distributed.all_gather_object(parts, seen.distance.features(), group=group)
+            clips, reconstructions = (torch.cat(side) for side in zip(*parts, strict=True))
+            if len(clips) > 1:  # one clip has no covariance
+                row["val_rfvd"] = metrics.frechet_distance(clips, reconstructions)
         if torch.distributed.get_rank() == 0 and seen.clip is not None:
             name = f"{PICTURES_DIR}/step_{step:09d}.png"
             seen.draw(run_dir / name)
@@ -311,6 +329,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.counts: Tensor | None = None  # of tokens, int64 [vocab_size]
+        self.distance: metrics.FrechetVideoDistance | None = None
         self.clip: tuple[Tensor, Tensor, float] | None = None  # the first one, its reconstruction, frames per second
 
     def note(self, batch: VideoBatch, reconstruction_B_3_T_H_W: Tensor, indices: Tensor | None, vocab: int) -> None:

@@ -54,7 +54,10 @@ def test_validation_says_how_good_reconstructions_are_and_how_the_codebook_is_us
     assert 0 <= row["val_dead_codes"] < 12 and 0 <= row["val_code_entropy"] <= 3.59  # log2 of 12 codes
     picture = Image.open(root / "p/g/straight" / row["val_picture"])
     assert picture.width > picture.height
-    assert "val_dead_codes" not in metrics(root, "workers", "val_loss")[-1]  # continuous
+    assert "val_rfvd" not in row
+    row = metrics(root, "workers", "val_loss")[-1]
+    assert "val_dead_codes" not in row  # continuous
+    assert row["val_rfvd"] > 0  # two clips of noise, which a few steps do not give back
 
 
 def test_terms_of_the_loss_are_logged_and_add_up_to_it(seen: Any, root: Path) -> None:
@@ -108,6 +111,7 @@ def test_run_says_what_export_needs(seen: Any, root: Path) -> None:
         ("frames", "data.window: num_frames=8 does not fit the video tokenizer: use 1 or 9"),
         ("size", "data.window: height=24 does not fit the video tokenizer: use 16 or 32"),
         ("long", "has clips of 10 frames, and data.window takes 17"),
+        ("no_i3d", "model.i3d_path=/nowhere/i3d.pt does not exist"),
         ("large", "has frames of 32x48, and data.window cuts out 64x32"),
     ],
 )

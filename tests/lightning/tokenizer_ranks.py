@@ -52,6 +52,14 @@ def fit(shards: str, root: str, name: str, sizes: CosmosTokenizerConfig = DV, **
     return run(parts, root, name, **({"max_steps": 4} | changes))
 
 
+class MeanColours(torch.nn.Module):
+    """In the place of I3D, and called as it is."""
+
+    def forward(self, video: torch.Tensor, rescale: bool, resize: bool, return_features: bool) -> torch.Tensor:
+        """[B, 3, T, H, W] -> [B, 3]."""
+        return video.mean(dim=[2, 3, 4])
+
+
 def one_process(shards: str, latents: str, root: str) -> dict[str, Any]:
     """Everything that needs one process."""
     platform.install(nemo=True)
@@ -61,7 +69,9 @@ def one_process(shards: str, latents: str, root: str) -> dict[str, Any]:
     fit(shards, root, "straight", window=turned)
     seen["code_after_sigterm"] = fit(shards, root, "cut", window=turned, callbacks=terminated(step=3))
     fit(shards, root, "cut", window=turned)
-    fit(shards, root, "workers", CV, data={"num_workers": 2}, max_steps=-1, max_epochs=1)
+    torch.jit.script(MeanColours()).save(str(folder / "i3d.pt"))
+    features = {"i3d_path": str(folder / "i3d.pt")}
+    fit(shards, root, "workers", CV, data={"num_workers": 2}, max_steps=-1, max_epochs=1, model=features)
     fit(shards, root, "bf16", CV, data={"num_workers": 2}, bf16=True, max_steps=2)
     fit(shards, root, "recomputed", CV, data={"num_workers": 2}, model={"activation_checkpointing": True}, max_steps=2)
 
@@ -77,6 +87,7 @@ def one_process(shards: str, latents: str, root: str) -> dict[str, Any]:
     seen["size"] = no(shards, root, "other", window={"height": 24})
     seen["long"] = no(shards, root, "other", window={"num_frames": 17})
     seen["large"] = no(shards, root, "other", window={"height": 64})
+    seen["no_i3d"] = no(shards, root, "other", model={"i3d_path": "/nowhere/i3d.pt"})
     seen["left_nothing"] = not (folder / "p/g/other").exists()
     seen["average_loads"] = _loads_without_nemo(root, folder / "p/g/straight")
     return seen

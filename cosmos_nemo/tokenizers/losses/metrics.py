@@ -147,15 +147,21 @@ class FrechetVideoDistance:
         for seen, video in zip(self._seen, (video_B_3_T_H_W, reconstruction_B_3_T_H_W), strict=True):
             seen.append(self._features(video.float().clamp(-1, 1)).double().cpu())
 
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Features of the clips and of what became of them, features_N_D each, float64, on the CPU."""
+        clips, reconstructions = (torch.cat(parts) if parts else torch.empty(0, 0) for parts in self._seen)
+        return clips, reconstructions
+
     def compute(self) -> float:
         """The distance of what was added.
 
         Raises:
             UserError: fewer than two clips.
         """
-        if sum(len(part) for part in self._seen[0]) < 2:
+        clips, reconstructions = self.features()
+        if len(clips) < 2:
             raise UserError("rFVD needs at least two clips")
-        return frechet_distance(*(torch.cat(parts) for parts in self._seen))
+        return frechet_distance(clips, reconstructions)
 
 
 def frechet_distance(features_N_D: Tensor, other_N_D: Tensor) -> float:
