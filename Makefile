@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   set up, then: videos -> shards -> training -> resume -> generated video (in demo/)"
+	@echo "make demo   set up, then: videos -> tokenizer -> latents -> world model -> generated video (in demo/)"
 	@echo "make test   set up, then: linters and tests"
 	@echo "make lint   linters only"
 
