@@ -27,6 +27,7 @@ from benchmarks.measure import header, peak_of, time_pairs
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, continue_tokens
 from cosmos_nemo.models.autoregressive.config import ARConfig
+from cosmos_nemo.models.common.linear import store_by_inputs
 
 Generate = Callable[[], Tensor]
 LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}
@@ -35,6 +36,7 @@ LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}
 def build_ours(config: ARConfig, prompt: Tensor, latent: tuple[int, int, int]) -> Generate:
     """A function that generates with our network."""
     network = AutoregressiveTransformer(config).to(prompt.device).eval().requires_grad_(False)
+    store_by_inputs(network)  # as `cosmos-nemo generate` does
     total = config.num_tokens(latent)
     return lambda: continue_tokens(network, prompt, num_tokens=total, latent_shape=latent)
 

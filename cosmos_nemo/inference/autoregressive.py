@@ -28,6 +28,7 @@ from cosmos_nemo.inference.strip import StripRow, write_strip
 from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, to_unit, write_video
 from cosmos_nemo.models.autoregressive.sampling import Pick, continue_tokens, top_p_pick
 from cosmos_nemo.models.autoregressive.sequence import to_sequence
+from cosmos_nemo.models.common.linear import store_by_inputs
 from cosmos_nemo.tokenizers.base import DiscreteVideoTokenizer
 from cosmos_nemo.tokenizers.load import load_discrete_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5
@@ -238,6 +239,7 @@ def _continue(
     """Load the network and generate every video's tokens; the same on every rank. Each [T * H * W], on the CPU."""
     default = torch.bfloat16 if world.device.type == "cuda" else torch.float32
     model = source.load(dtype=parse_dtype(options.dtype) or default, device=world.device)
+    store_by_inputs(model)
     prefix, total = model.config.num_prefix_tokens, model.config.num_tokens(plan.latent_shape)
     batches = [prompts[i : i + options.batch_size] for i in range(0, len(prompts), options.batch_size)]
     given = prefix + plan.num_given_tokens

