@@ -5,9 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning}  # of the packages below, about one another
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # layers this narrow take twice as long when threads share them
 demo=${DEMO_DIR:-demo}
-tokenizer_steps=${DEMO_TOKENIZER_STEPS:-900}
-steps=${DEMO_STEPS:-1200}
+tokenizer_steps=${DEMO_TOKENIZER_STEPS:-1350}
+steps=${DEMO_STEPS:-1600}
 begin=$(date +%s)
 mkdir -p "$demo"
 timings=$demo/timings.txt
@@ -26,7 +27,9 @@ root="log.output_root=$demo/checkpoints"
 runs=$demo/checkpoints/posttraining
 tokenizer_run=$runs/tokenizer/cosmos_tokenizer_cv_tiny
 world_run=$runs/video2world/cosmos_v2w_tiny
-world=(nemo run recipe cosmos_v2w_tiny "data.path=$demo/latents" "$root")
+# The learning rate falls over both halves together.
+world=(nemo run recipe cosmos_v2w_tiny "data.path=$demo/latents" "$root" data.micro_batch_size=4
+  "optim.lr_scheduler.cycle_lengths=[$steps]")
 
 run "render sample scenes" python -m data_prep sample "$demo/scenes"
 

@@ -40,12 +40,13 @@ class VideoDataModule(EnergonDataModule):
 
     Args:
         window: what is cut out of a file.
+        val_window: the same for validation, for which nothing in it is random; None takes the sizes of `window`.
         **settings: those of `EnergonDataModule`; its seed is also that of the cuts.
     """
 
-    def __init__(self, window: ClipWindow, **settings: Any) -> None:
+    def __init__(self, window: ClipWindow, val_window: ClipWindow | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        self.window = window
+        self.window, self.val_window = window, val_window
 
     def make_encoder(self, manifest: Manifest | None, skipped: SkippedSamples) -> RawVideoTaskEncoder:
         """See `EnergonDataModule`."""
@@ -57,7 +58,8 @@ class VideoDataModule(EnergonDataModule):
         """See `EnergonDataModule`."""
         from cosmos_nemo.data.raw_video import RawVideoTaskEncoder
 
-        return RawVideoTaskEncoder(manifest, skipped, window=self.window.still(), seed=self.seed)
+        window = (self.val_window or self.window).still()
+        return RawVideoTaskEncoder(manifest, skipped, window=window, seed=self.seed)
 
 
 class Replicated(MegatronModule):
@@ -200,30 +202,36 @@ class TokenizerModule(FamilyModule):
         """Compares the clips with the network and, where the manifest knows them, with the files."""
         if self.i3d_path and not Path(self.i3d_path).expanduser().is_file():
             raise UserError(f"model.i3d_path={self.i3d_path} does not exist; leave it out to go without rFVD.")
-        window: ClipWindow = data.window
-        try:
-            self.sizes.latent_shape(window.num_frames, window.height, window.width)
-        except UserError as error:
-            raise UserError(f"data.window: {error}.") from error
         manifest = dataset.manifest
-        if manifest is None:
-            return
-        if manifest.kind != "video":
+        if manifest is not None and manifest.kind != "video":
             raise UserError(
                 f"{dataset.field} holds {manifest.kind} samples for the task {manifest.task}; a tokenizer is trained "
                 "on video files: prepare the shards with `python -m data_prep shards --for tokenizer`."
             )
+        for name, window in (("data.window", data.window), ("data.val_window", data.val_window)):
+            if window is not None:
+                self._check_window(name, window, dataset)
+
+    def _check_window(self, name: str, window: ClipWindow, dataset: Dataset) -> None:
+        """Compares a cut with the network and, where the manifest knows them, with the files."""
+        try:
+            self.sizes.latent_shape(window.num_frames, window.height, window.width)
+        except UserError as error:
+            raise UserError(f"{name}: {error}.") from error
+        manifest = dataset.manifest
+        if manifest is None:
+            return
         if manifest.num_frames is not None and manifest.num_frames < window.span:
             raise UserError(
-                f"{dataset.field} has clips of {manifest.num_frames} frames, and data.window takes {window.span}; "
-                "lower data.window.num_frames, or prepare longer clips."
+                f"{dataset.field} has clips of {manifest.num_frames} frames, and {name} takes {window.span}; "
+                f"lower {name}.num_frames, or prepare longer clips."
             )
         size = (manifest.height, manifest.width)
         cuts = window.space != "cover" and window.resize_short_side is None
         if cuts and None not in size and (size[0] < window.height or size[1] < window.width):
             raise UserError(
-                f"{dataset.field} has frames of {size[0]}x{size[1]}, and data.window cuts out {window.height}x"
-                f"{window.width}; lower data.window.height and width, or set data.window.space=cover."
+                f"{dataset.field} has frames of {size[0]}x{size[1]}, and {name} cuts out {window.height}x"
+                f"{window.width}; lower {name}.height and width, or set {name}.space=cover."
             )
 
     def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:

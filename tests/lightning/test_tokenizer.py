@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cosmos_nemo.inference.strip import CELL_HEIGHT, GAP, LABEL_WIDTH
 from tests.distributed import run_ranks
 from tests.lightning.ranks import rows, weights
 from tests.lightning.shards import write_shards
@@ -53,7 +54,8 @@ def test_validation_says_how_good_reconstructions_are_and_how_the_codebook_is_us
     assert row["val_psnr"] > 0 and -1 <= row["val_ssim"] <= 1
     assert 0 <= row["val_dead_codes"] < 12 and 0 <= row["val_code_entropy"] <= 3.59  # log2 of 12 codes
     picture = Image.open(root / "p/g/straight" / row["val_picture"])
-    assert picture.width > picture.height
+    cell = CELL_HEIGHT * 48 // 32  # clips of validation are 32x48, those of training 32x32
+    assert picture.width == LABEL_WIDTH + 6 * (cell + GAP)
     assert "val_rfvd" not in row
     row = metrics(root, "workers", "val_loss")[-1]
     assert "val_dead_codes" not in row  # continuous
@@ -113,6 +115,7 @@ def test_run_says_what_export_needs(seen: Any, root: Path) -> None:
         ("long", "has clips of 10 frames, and data.window takes 17"),
         ("no_i3d", "model.i3d_path=/nowhere/i3d.pt does not exist"),
         ("large", "has frames of 32x48, and data.window cuts out 64x32"),
+        ("val_large", "has frames of 32x48, and data.val_window cuts out 64x48; lower data.val_window.height"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(seen: dict[str, Any], case: str, words: str) -> None:

@@ -44,10 +44,11 @@ def fit(shards: str, root: str, name: str, sizes: CosmosTokenizerConfig = DV, **
         from cosmos_nemo.lightning.tokenizer import TokenizerModule, VideoDataModule
 
         window = ClipWindow(**({"num_frames": 9, "height": 32, "width": 32} | changes.get("window", {})))
+        val_window = ClipWindow(**changes["val_window"]) if "val_window" in changes else None
         data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0} | changes.get("data", {})
         settings = {"ema_decay": 0.9, "model": f"Cosmos-1.0-Tokenizer-{sizes.name}"} | changes.get("model", {})
         model = TokenizerModule(network=sizes, seed=7, **settings)
-        return model, VideoDataModule(window=window, path=shards, **data)
+        return model, VideoDataModule(window=window, val_window=val_window, path=shards, **data)
 
     return run(parts, root, name, **({"max_steps": 4} | changes))
 
@@ -66,9 +67,10 @@ def one_process(shards: str, latents: str, root: str) -> dict[str, Any]:
     folder = Path(root)
     seen: dict[str, Any] = {}
     turned = {"flip_probability": 0.5, "reverse_probability": 0.5}
-    fit(shards, root, "straight", window=turned)
-    seen["code_after_sigterm"] = fit(shards, root, "cut", window=turned, callbacks=terminated(step=3))
-    fit(shards, root, "cut", window=turned)
+    whole = {"num_frames": 9, "height": 32, "width": 48}
+    fit(shards, root, "straight", window=turned, val_window=whole)
+    seen["code_after_sigterm"] = fit(shards, root, "cut", window=turned, val_window=whole, callbacks=terminated(step=3))
+    fit(shards, root, "cut", window=turned, val_window=whole)
     torch.jit.script(MeanColours()).save(str(folder / "i3d.pt"))
     features = {"i3d_path": str(folder / "i3d.pt")}
     fit(shards, root, "workers", CV, data={"num_workers": 2}, max_steps=-1, max_epochs=1, model=features)
@@ -87,6 +89,7 @@ def one_process(shards: str, latents: str, root: str) -> dict[str, Any]:
     seen["size"] = no(shards, root, "other", window={"height": 24})
     seen["long"] = no(shards, root, "other", window={"num_frames": 17})
     seen["large"] = no(shards, root, "other", window={"height": 64})
+    seen["val_large"] = no(shards, root, "other", val_window=whole | {"height": 64})
     seen["no_i3d"] = no(shards, root, "other", model={"i3d_path": "/nowhere/i3d.pt"})
     seen["left_nothing"] = not (folder / "p/g/other").exists()
     seen["average_loads"] = _loads_without_nemo(root, folder / "p/g/straight")

@@ -13,6 +13,7 @@ from cosmos_nemo.models.autoregressive import (
     top_p_pick,
     top_p_probabilities,
 )
+from cosmos_nemo.models.common.linear import store_by_inputs
 from tests.models.ar_cases import ar_config, ar_inputs, ar_randomise, ar_text_config
 from tests.models.dit_cases import one_process_parallel_state
 
@@ -68,3 +69,17 @@ def test_sampled_tokens_depend_on_neither_cache_nor_batch(make_config) -> None:
     assert together.shape == (2, 40) and torch.equal(together[:, :21], prompt)
     assert torch.equal(together, run([0, 1], False))
     assert torch.equal(together[1:], run([1], True))
+
+
+def test_the_order_in_which_weights_are_stored_changes_no_token() -> None:
+    one_process_parallel_state()
+    network = AutoregressiveTransformer(ar_config()).eval().requires_grad_(False)
+    ar_randomise(network)
+    inputs = ar_inputs(network.config)
+    prompt = inputs.pop("tokens_B_S")[:, :21]
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    tokens = continue_tokens(network, prompt, num_tokens=40, **inputs)
+    store_by_inputs(network)
+    assert network.output_layer.weight.t().is_contiguous()
+    assert torch.equal(continue_tokens(network, prompt, num_tokens=40, **inputs), tokens)
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())

@@ -54,6 +54,8 @@ class VideoLossConfig:
 
     color: Schedule = field(default_factory=Schedule)
     """Mean absolute difference of pixels."""
+    squared: Schedule = field(default_factory=lambda: Schedule(values=(0.0,)))
+    """Mean squared difference of pixels, for networks that start from random weights; upstream has no such term."""
     perceptual: Schedule = field(default_factory=lambda: Schedule(boundaries=(500_000,), values=(0.1, 0.073)))
     """Mean absolute difference of VGG16 features; needs `vgg_path`."""
     gram: Schedule = field(default_factory=lambda: Schedule(boundaries=(500_000,), values=(0.0, 0.062)))
@@ -99,10 +101,14 @@ class VideoLoss:
             reconstruction_B_3_T_H_W: what the network made of it.
             iteration: of the training, for the schedules.
 
-        Returns: weighted terms by name: `color`, and `lpips`, `gram`, `flow` where they are not off; float32 scalars.
+        Returns: weighted terms by name: `color`, and `squared`, `lpips`, `gram`, `flow` where they are not off; float32
+            scalars.
         """
         config, pair = self.config, (video_B_3_T_H_W, reconstruction_B_3_T_H_W)
         result = {"color": config.color.weight(iteration) * terms.color_distance(*pair)}
+        squared = config.squared.weight(iteration)
+        if squared:
+            result["squared"] = squared * terms.squared_distance(*pair)
         perceptual, gram = config.perceptual.weight(iteration), config.gram.weight(iteration)
         if self.vgg is not None and (perceptual or gram):
             by_frame, grams = self._features(*pair, with_gram=gram > 0)

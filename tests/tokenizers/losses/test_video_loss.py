@@ -50,6 +50,13 @@ def test_terms_are_the_weighted_distances(vgg):
     torch.testing.assert_close(result["gram"], 0.062 * terms.gram_distance(*grams).mean())
 
 
+def test_the_squared_term_comes_in_when_its_weight_does():
+    x, y = video(0), video(1)
+    config = VideoLossConfig(squared=Schedule(boundaries=(10,), values=(0.0, 3.0)))
+    assert set(VideoLoss(config)(x, y, iteration=9)) == {"color"}
+    torch.testing.assert_close(VideoLoss(config)(x, y, iteration=10)["squared"], 3 * (x - y).square().mean())
+
+
 def test_frames_at_once_change_memory_and_nothing_else(vgg):
     results = []
     for frames_at_once in (0, 3):
