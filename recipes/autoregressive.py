@@ -148,10 +148,10 @@ def _optimizer(*, lr: float, warm_up_steps: int = 50) -> run.Config:
     """AdamW with warm-up and half a cosine to zero; weight decay acts on every tensor, as upstream."""
     from megatron.core.optimizer import OptimizerConfig
 
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, WarmupCosine
+    from cosmos_nemo.lightning.optim import UniformDecayOptimizer, WarmupCosine
 
     return run.Config(
-        DiffusionOptimizer,
+        UniformDecayOptimizer,
         config=run.Config(
             OptimizerConfig,
             optimizer="adam",

@@ -109,10 +109,10 @@ def optimizer(
     """
     from megatron.core.optimizer import OptimizerConfig
 
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear
+    from cosmos_nemo.lightning.optim import LambdaLinear, UniformDecayOptimizer
 
     return run.Config(
-        DiffusionOptimizer,
+        UniformDecayOptimizer,
         config=run.Config(
             OptimizerConfig,
             optimizer="adam",

@@ -169,7 +169,7 @@ class ConfiguredLambdaLR(LambdaLR):
             group["lr"] = lr
 
 
-class DiffusionOptimizer(MegatronOptimizerModule):
+class UniformDecayOptimizer(MegatronOptimizerModule):
     """Megatron's optimizer with one parameter group: weight decay acts on every tensor, norms included.
 
     Megatron by default exempts one-dimensional tensors; the published models were trained without that exemption.

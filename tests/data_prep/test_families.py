@@ -13,7 +13,7 @@ from cosmos_nemo.data.loader import train_loader
 from cosmos_nemo.data.schema import TokenSample, VideoSample, from_parts, read_manifest
 from cosmos_nemo.data.tokens import TokenTaskEncoder
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.tokenizers.cosmos.config import TinyCV8x8x8Config, TinyDV8x16x16Config
+from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
@@ -21,6 +21,7 @@ from cosmos_nemo.tokenizers.text import load_t5
 from data_prep.options import options_for
 from data_prep.shards import make_shards
 from tests.data_prep.conftest import add_clip, samples_in
+from tests.tokenizers.cosmos.clips import TinyCV8x8x8Config
 
 
 @pytest.fixture(scope="session")

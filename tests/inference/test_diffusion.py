@@ -9,12 +9,13 @@ from cosmos_nemo.inference.conditioning import encode_conditional_frames
 from cosmos_nemo.inference.generate import generate
 from cosmos_nemo.inference.source import open_source
 from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_unit, write_video
-from cosmos_nemo.tokenizers.cosmos.config import TinyCV8x8x8Config, TinyDV8x16x16Config
+from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.wan import load_wan
 from tests.distributed import run_ranks
 from tests.inference.tiny import PROMPT, moving_ramp
+from tests.tokenizers.cosmos.clips import TinyCV8x8x8Config
 
 
 def video_options(tiny, tmp_path, **changes):

@@ -56,7 +56,7 @@ def run(parts: Callable[[], tuple[Any, Any]], root: str, name: str, **changes: A
     platform.install(nemo=True)
     import nemo.lightning as nl
 
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear
+    from cosmos_nemo.lightning.optim import LambdaLinear, UniformDecayOptimizer
     from cosmos_nemo.lightning.run_folder import Resume, RunLog
     from cosmos_nemo.lightning.train import train
     from tests.lightning.optimizer import adamw
@@ -79,7 +79,7 @@ def run(parts: Callable[[], tuple[Any, Any]], root: str, name: str, **changes: A
             model=model,
             data=data,
             trainer=trainer,
-            optim=DiffusionOptimizer(adamw(lr=changes.get("lr", 1e-3)), schedule),
+            optim=UniformDecayOptimizer(adamw(lr=changes.get("lr", 1e-3)), schedule),
             log=RunLog(
                 project="p", group="g", name=name, output_root=root, save_every_n_steps=3, **changes.get("log", {})
             ),

@@ -10,10 +10,10 @@ pytestmark = pytest.mark.nemo
 
 
 def _check(max_steps: int, lr: float = 1e-3, **schedule: Any) -> str:
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, LambdaLinear, check_schedule
+    from cosmos_nemo.lightning.optim import LambdaLinear, UniformDecayOptimizer, check_schedule
     from tests.lightning.optimizer import adamw
 
-    return check_schedule(DiffusionOptimizer(adamw(lr=lr), LambdaLinear(**schedule)), max_steps)
+    return check_schedule(UniformDecayOptimizer(adamw(lr=lr), LambdaLinear(**schedule)), max_steps)
 
 
 def test_learning_rate_is_told_at_start_peak_and_end() -> None:
@@ -45,28 +45,28 @@ def test_schedules_that_would_waste_a_run_are_refused(message: str, arguments: d
     ],
 )
 def test_cosine_that_would_waste_a_run_is_refused(message: str, max_steps: int, schedule: dict[str, Any]) -> None:
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, WarmupCosine, check_schedule
+    from cosmos_nemo.lightning.optim import UniformDecayOptimizer, WarmupCosine, check_schedule
     from tests.lightning.optimizer import adamw
 
     with pytest.raises(UserError, match=message):
-        check_schedule(DiffusionOptimizer(adamw(lr=1e-3), WarmupCosine(**schedule)), max_steps)
+        check_schedule(UniformDecayOptimizer(adamw(lr=1e-3), WarmupCosine(**schedule)), max_steps)
 
 
 def test_cosine_is_told_at_start_peak_and_end() -> None:
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer, WarmupCosine, check_schedule
+    from cosmos_nemo.lightning.optim import UniformDecayOptimizer, WarmupCosine, check_schedule
     from tests.lightning.optimizer import adamw
 
-    words = check_schedule(DiffusionOptimizer(adamw(lr=1e-3), WarmupCosine(10, None, 0.1)), 100)
+    words = check_schedule(UniformDecayOptimizer(adamw(lr=1e-3), WarmupCosine(10, None, 0.1)), 100)
     assert words == "0 at the first step, 0.001 at its peak, 0.0001 at the last"
 
 
 def test_weight_decay_acts_on_every_tensor() -> None:
     import torch
 
-    from cosmos_nemo.lightning.optim import DiffusionOptimizer
+    from cosmos_nemo.lightning.optim import UniformDecayOptimizer
     from tests.lightning.optimizer import adamw
 
-    optimizer = DiffusionOptimizer(adamw(lr=1.0))
+    optimizer = UniformDecayOptimizer(adamw(lr=1.0))
     assert optimizer.no_weight_decay_cond("norm.weight", torch.nn.Parameter(torch.ones(3))) is False
     config = optimizer.config
     assert (config.adam_beta1, config.adam_beta2, config.adam_eps, config.clip_grad) == (0.9, 0.99, 1e-8, 1.0)

@@ -79,8 +79,10 @@ def store_by_inputs(network: nn.Module) -> None:
             another dtype, gain nothing and are left alone.
     """
     for layer in network.modules():
-        if isinstance(layer, Column | Row) and layer.weight.device.type == "cpu" and layer.weight.dtype is torch.float32:
-            layer.weight.data = layer.weight.data.t().contiguous().t()
+        if isinstance(layer, Column | Row):
+            weight = layer.weight.data
+            if weight.device.type == "cpu" and weight.dtype is torch.float32:
+                layer.weight.data = weight.t().contiguous().t()
 
 
 def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:

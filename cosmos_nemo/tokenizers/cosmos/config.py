@@ -166,15 +166,6 @@ class DV4x8x8Config(CV4x8x8Config):
 
 
 @dataclass(kw_only=True)
-class TinyCV8x8x8Config(CosmosTokenizerConfig):
-    """CV8x8x8 in everything but width, for a CPU."""
-
-    channels: int = 16
-    channels_mult: tuple[int, ...] = (1, 2, 2)
-    num_res_blocks: int = 1
-
-
-@dataclass(kw_only=True)
 class TinyCV4x8x8Config(CosmosTokenizerConfig):
     """CV4x8x8 with two narrow levels, as the first release had: the compression of the Wan tokenizer of Predict2."""
 

@@ -1,10 +1,21 @@
 """Networks and clips that the tests of this room share."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig, TinyCV8x8x8Config, TinyDV8x16x16Config
+from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig, TinyDV8x16x16Config
 from cosmos_nemo.tokenizers.cosmos.network import build_network
+
+
+@dataclass(kw_only=True)
+class TinyCV8x8x8Config(CosmosTokenizerConfig):
+    """CV8x8x8 in everything but width."""
+
+    channels: int = 16
+    channels_mult: tuple[int, ...] = (1, 2, 2)
+    num_res_blocks: int = 1
 
 
 def tiny_config(*, discrete: bool = False, **fields: object) -> CosmosTokenizerConfig:

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from cosmos_nemo.tokenizers.cosmos.config import TinyCV4x8x8Config, TinyCV8x8x8Config
+from cosmos_nemo.tokenizers.cosmos.config import TinyCV4x8x8Config
 from cosmos_nemo.tokenizers.cosmos.initialization import initialize
 from cosmos_nemo.tokenizers.cosmos.network import build_network
+from tests.tokenizers.cosmos.clips import TinyCV8x8x8Config
 
 
 def fresh(config, *, seed=0):
