@@ -5,7 +5,7 @@
 
 Peers of the same shape: Llama, and Qwen3, which also normalises queries and keys as the Cosmos networks do. All take
 the most likely token. Time: one warm-up, then interleaved pairs; the ratio is the median of the pairs' ratios. Memory:
-the peak above what the network itself takes.
+the peak above what the network itself takes, on a CPU in a process of its own per network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
-from benchmarks.measure import header, peak_of, time_pairs
+from benchmarks.measure import header, peak_in_own_process, peak_of, time_pairs
 from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, continue_tokens
 from cosmos_nemo.models.autoregressive.config import ARConfig
@@ -57,27 +57,29 @@ def build_peer(name: str, config: ARConfig, prompt: Tensor, total: int) -> Gener
     return lambda: model.generate(prompt, do_sample=False, use_cache=True, **length)
 
 
-def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
-    """One row of the result: our network against one peer."""
+def build(name: str, args: argparse.Namespace) -> tuple[Generate, dict[str, Any]]:
+    """The generation of our network or of a peer of its shape, and what it generates."""
     config, latent = network_config(args.size, DTYPES[args.dtype], num_layers=8), LATENT[args.size]
     total, given = config.num_tokens(latent), 2 * latent[1] * latent[2]
-    shape = (args.batch, given)
-    prompt = torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(args.device)
-    ours = build_ours(config, prompt, latent)
-    peer = build_peer(name, config, prompt, total)
-    row = {
-        "peer": name,
-        "dtype": args.dtype,
-        "layers": config.num_layers,
-        "hidden_size": config.hidden_size,
-        "batch": args.batch,
-        "prompt_tokens": given,
-        "generated_tokens": total - given,
-    }
-    row |= time_pairs(ours, peer, args.pairs)
+    prompt = torch.randint(config.vocab_size, (args.batch, given), generator=torch.Generator().manual_seed(0))
+    prompt = prompt.to(args.device)
+    generate = build_ours(config, prompt, latent) if name == "ours" else build_peer(name, config, prompt, total)
+    shape = {"layers": config.num_layers, "hidden_size": config.hidden_size, "batch": args.batch}
+    return generate, shape | {"prompt_tokens": given, "generated_tokens": total - given}
+
+
+def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """One row of the result: our network against one peer."""
+    (ours, shape), (peer, _) = build("ours", args), build(name, args)
+    row = {"peer": name, "dtype": args.dtype} | shape | time_pairs(ours, peer, args.pairs)
     for whose, generate in (("ours", ours), ("peer", peer)):
-        row[f"tokens_per_second_{whose}"] = round(args.batch * (total - given) / row[f"seconds_{whose}"], 1)
-        row[f"peak_mib_{whose}"] = round(peak_of(generate) / 2**20, 1)
+        row[f"tokens_per_second_{whose}"] = round(args.batch * shape["generated_tokens"] / row[f"seconds_{whose}"], 1)
+        if args.device == "cuda":
+            peak = peak_of(generate)
+        else:
+            which = name if whose == "peer" else whose
+            peak = peak_in_own_process(__file__, [*sys.argv[1:], "--probe", which])
+        row[f"peak_mib_{whose}"] = round(peak / 2**20, 1)
     return row
 
 
@@ -90,10 +92,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="repetitions of each network (default 7)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--peers", nargs="+", default=["llama", "qwen3"], choices=["llama", "qwen3"])
+    parser.add_argument("--probe", choices=["ours", "llama", "qwen3"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(args.threads)
     with model_parallel_world():
+        if args.probe:
+            generate, _ = build(args.probe, args)
+            generate()  # one-time allocations of libraries
+            print(peak_of(generate))
+            return
         result = header("ar_decode", ("torch", "megatron-core", "transformers"))
         print(json.dumps({**result, "rows": [measure(args, name) for name in args.peers]}, indent=2))
 
