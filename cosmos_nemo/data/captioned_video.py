@@ -23,6 +23,7 @@ class CaptionedVideoBatch(VideoBatch):
     """Clips with the embeddings of their captions."""
 
     crossattn_emb_B_L_E: Tensor  # zero padded to the text length, float32
+    text_mask_B_L: Tensor  # True where it is not padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,9 @@ class CaptionedVideoTaskEncoder(RawVideoTaskEncoder):
         """Stack clips and their texts."""
         video = super().collate([sample.clip for sample in samples])
         text = torch.stack([pad_text(sample.text_L_E, self.text_length) for sample in samples])
-        return CaptionedVideoBatch(**vars(video), crossattn_emb_B_L_E=text)
+        lengths = torch.tensor([len(sample.text_L_E) for sample in samples])
+        mask = torch.arange(self.text_length)[None] < lengths[:, None]
+        return CaptionedVideoBatch(**vars(video), crossattn_emb_B_L_E=text, text_mask_B_L=mask)
 
 
 def encode_batch(batch: CaptionedVideoBatch, tokenizer: VideoTokenizer) -> DiffusionBatch:

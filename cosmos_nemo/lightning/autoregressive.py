@@ -10,6 +10,7 @@ from megatron.core import parallel_state
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.architecture import architecture_of
+from cosmos_nemo.data.captioned_video import CaptionedVideoBatch, CaptionedVideoTaskEncoder
 from cosmos_nemo.data.files import file_sha256
 from cosmos_nemo.data.raw_video import ClipWindow, VideoBatch
 from cosmos_nemo.data.schema import Manifest
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class ARDataModule(EnergonDataModule):
-    """Token ids, with text for the networks that read it, or video files; see `EnergonDataModule`.
+    """Token ids or video files, with text for the networks that read it; see `EnergonDataModule`.
 
     Args:
         text_length: tokens every text embedding is padded to; None for networks without text.
@@ -65,6 +66,10 @@ class ARDataModule(EnergonDataModule):
         from cosmos_nemo.data.raw_video import RawVideoTaskEncoder
         from cosmos_nemo.data.tokens import TokenTaskEncoder
 
+        if is_video(manifest) and self.text_length is not None:
+            return CaptionedVideoTaskEncoder(
+                manifest, skipped, window=window, seed=self.seed, text_length=self.text_length
+            )
         if is_video(manifest):
             return RawVideoTaskEncoder(manifest, skipped, window=window, seed=self.seed)
         return TokenTaskEncoder(manifest, skipped, text_length=self.text_length)
@@ -157,16 +162,11 @@ class ARModule(FromPublished):
     def check_data(self, dataset: Dataset, data: EnergonDataModule) -> None:
         """Compares vocabulary, text and length with the network."""
         assert isinstance(data, ARDataModule)
-        manifest, field, width = dataset.manifest, dataset.field, self.config.crossattn_emb_channels
-        if is_video(manifest):
-            if width:
-                raise UserError(
-                    f"{field} holds video files, and this network reads text; prepare token shards with "
-                    "`python -m data_prep shards --for ar --text-encoder ...`."
-                )
-        else:
+        manifest, field = dataset.manifest, dataset.field
+        if not is_video(manifest):
             assert manifest is not None
-            self._check_manifest(manifest, field, data)
+            self._check_manifest(manifest, field)
+        self._check_text(manifest.text_width if manifest is not None else None, field, data)
         frames = token_shape(dataset, data, self)[0]
         if frames <= self.objective.num_condition_latents_t:
             raise UserError(
@@ -176,8 +176,8 @@ class ARModule(FromPublished):
             )
         self._check_split(self.config.num_tokens(token_shape(dataset, data, self)))
 
-    def _check_manifest(self, manifest: Manifest, field: str, data: ARDataModule) -> None:
-        width, vocab = self.config.crossattn_emb_channels, self.config.vocab_size
+    def _check_manifest(self, manifest: Manifest, field: str) -> None:
+        vocab = self.config.vocab_size
         if manifest.token_shape is None:
             raise UserError(
                 f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on token "
@@ -188,11 +188,14 @@ class ARModule(FromPublished):
                 f"{field} has token ids below {manifest.vocab_size}, the network's vocabulary is model.config."
                 f"vocab_size={vocab}; prepare the shards with the network's video tokenizer."
             )
-        if width and manifest.text_width != width:
+
+    def _check_text(self, found: int | None, field: str, data: ARDataModule) -> None:
+        width = self.config.crossattn_emb_channels
+        if width and found != width:
+            text = f"text embeddings of width {found}" if found else "no text"
             raise UserError(
-                f"{field} has {f'text embeddings of width {manifest.text_width}' if manifest.text_width else 'no text'}"
-                f", the network reads text of width model.config.crossattn_emb_channels={width}; prepare the shards "
-                "with `--text-encoder` and the network's text encoder."
+                f"{field} has {text}, the network reads text of width model.config.crossattn_emb_channels={width}; "
+                "prepare the shards with `--text-encoder` and the network's text encoder."
             )
         if width and data.text_length is None:
             raise UserError("data.text_length is not set, and this network reads text; 512 in the published models.")
@@ -219,10 +222,10 @@ class ARModule(FromPublished):
                 "width": window.width,
                 "fps": None,
                 "token_shape": shape,
-                "text_width": None,
-                "text_length": None,
+                "text_width": manifest.text_width if manifest else None,
+                "text_length": data.text_length,
                 "video_tokenizer": {"path": str(self.tokenizer.path), "sha256": file_sha256(*self.tokenizer.files)},
-                "text_encoder": None,
+                "text_encoder": asdict(manifest.text_encoder) if manifest and manifest.text_encoder else None,
             }
         assert manifest is not None
         return {
@@ -279,7 +282,7 @@ class ARModule(FromPublished):
         sequence = to_sequence(tokens_B_T_H_W, self.config)
         inputs: dict[str, Any] = {"latent_shape": latent_shape}
         if self.config.crossattn_emb_channels:
-            assert isinstance(batch, TokenBatch)
+            assert isinstance(batch, TokenBatch | CaptionedVideoBatch)
             inputs |= {"context_B_L_E": batch.crossattn_emb_B_L_E, "context_mask_B_L": batch.text_mask_B_L}
         out = self.forward(sequence, **inputs)
         network = unwrapped(self.module)

@@ -49,6 +49,8 @@ def test_encoded_in_training_is_encoded_beforehand(places):
     latents = by_source(latent_loader(places / "latents", text_length=12), 3)
     assert raw.keys() == latents.keys() == {"clip0", "clip1", "clip2"}
     for name, batch in raw.items():
+        assert torch.equal(batch.text_mask_B_L, batch.crossattn_emb_B_L_E.abs().sum(-1) > 0)
+        assert 0 < batch.text_mask_B_L.sum() < 12
         made, expected = encode_batch(batch, tokenizer), latents[name]
         assert torch.equal(made.latent_B_C_T_H_W, expected.latent_B_C_T_H_W)
         assert torch.equal(made.crossattn_emb_B_L_E, expected.crossattn_emb_B_L_E)

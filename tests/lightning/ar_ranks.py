@@ -77,7 +77,15 @@ def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str
     window = {"window": clip_window(num_frames=9, size=(64, 96))}
     raw = {"data": window, "weights": {"tokenizer_path": tokenizer}, "model": {"vocab_size": 64000}, "max_steps": 3}
     fit(videos, root, "videos", **raw)
+    captioned = str(Path(videos).parent / "captioned")
+    reads = raw | {
+        "data": window | TEXT["data"],
+        "model": TEXT["model"] | {"vocab_size": 64000, "input_vocab_size": 64064},
+    }
+    fit(captioned, root, "captioned", **reads)
+    fit(captioned, root, "captioned_start", **(reads | {"max_steps": 1, "schedule": cosine(0), "lr": 1e-8}))
 
+    seen["no_text"] = refused(videos, root, "other", **reads)
     seen["no_tokenizer"] = refused(videos, root, "other", data=window)
     seen["odd_window"] = refused(
         videos, root, "other", **(raw | {"data": {"window": clip_window(num_frames=9, size=(60, 96))}})

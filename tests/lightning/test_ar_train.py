@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,13 @@ def seen(folder: Path, root: Path, tokens: Path) -> dict[str, Any]:
         VideoSample(key=key, media=write(folder / f"{key}.mp4", noise(12, (64, 96), seed=i)).read_bytes())
         for i, key in enumerate("abcd")
     ]
-    none = dict.fromkeys(("num_frames", "height", "width", "fps", "latent_shape", "latent_dtype", "text_width"))
-    none |= dict.fromkeys(("text_length", "video_tokenizer", "text_encoder"))
-    videos = write_dataset(
-        folder / "videos", {"train-000000.tar": samples}, task="autoregressive", kind="video", **none
-    )
+    kind = {"task": "autoregressive", "kind": "video"}
+    none = dict.fromkeys(("num_frames", "height", "width", "fps", "latent_shape", "latent_dtype", "video_tokenizer"))
+    no_text = dict.fromkeys(("text_width", "text_length", "text_encoder"))
+    videos = write_dataset(folder / "videos", {"train-000000.tar": samples}, **kind, **none, **no_text)
+    texts = [torch.randn(3 + i, 8, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    captioned = [replace(sample, text_L_E=text) for sample, text in zip(samples, texts, strict=True)]
+    write_dataset(folder / "captioned", {"train-000000.tar": captioned}, **kind, **none)
     config = tiny_config(discrete=True)
     export_jit(random_network(config), config, folder / "dv")
     arguments = (str(tokens), str(videos), str(folder / "dv"), str(root))
@@ -120,6 +123,16 @@ def test_video_files_are_tokenised_as_they_are_read(seen: Any, root: Path) -> No
     assert list(found) == [1, 2, 3] and found[1] == pytest.approx(math.log(64000), rel=0.2)
 
 
+def test_video_files_bring_text_to_a_network_that_reads_it(seen: Any, root: Path) -> None:
+    found = losses(root, "captioned")
+    assert list(found) == [1, 2, 3] and found[1] == pytest.approx(math.log(64000), rel=0.2)
+    run = json.loads((root / "p/g/captioned/run.json").read_text())
+    assert (run["data"]["text_width"], run["data"]["text_length"]) == (8, 9)
+    state, start = weights(root, "captioned", step=3), weights(root, "captioned_start", step=1)
+    keys = [key for key in state if "cross_attention.linear_kv" in key and key.startswith("module.")]
+    assert keys and all(not torch.equal(state[key], start[key]) for key in keys)
+
+
 def test_adapters_train_and_the_network_below_them_does_not(seen: Any, root: Path) -> None:
     straight, lora = weights(root, "straight"), weights(root, "lora")
     adapters = {key for key in lora if ".lora_" in key and key.startswith("module.")}
@@ -144,6 +157,7 @@ def test_what_does_not_fit_is_refused_in_one_line(seen: dict[str, Any]) -> None:
         "odd_window": "60x96 pixels: both must be multiples of 16",
         "vocabulary": "token ids below 100, the network's vocabulary is model.config.vocab_size=90",
         "too_short": "clips of 2 latent frames, of which num_condition_latents_t=2 are given",
+        "no_text": "has no text, the network reads text of width model.config.crossattn_emb_channels=8",
         "no_text_length": "data.text_length is not set",
         "text_width": "text embeddings of width 8, the network reads text of width model.config.crossattn_emb",
         "warm_up": "warm_up_steps=6 does not end within trainer.max_steps=6",
