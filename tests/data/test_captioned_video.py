@@ -44,13 +44,13 @@ def by_source(loader, count):
 
 def test_encoded_in_training_is_encoded_beforehand(places):
     tokenizer = load_video_tokenizer(places / "vae")
-    encoder = partial(CaptionedVideoTaskEncoder, window=WINDOW, text_length=12)
+    encoder = partial(CaptionedVideoTaskEncoder, window=WINDOW, text_length=40)
     raw = by_source(train_loader(places / "raw", encoder), 3)
-    latents = by_source(latent_loader(places / "latents", text_length=12), 3)
+    latents = by_source(latent_loader(places / "latents", text_length=40), 3)
     assert raw.keys() == latents.keys() == {"clip0", "clip1", "clip2"}
     for name, batch in raw.items():
         assert torch.equal(batch.text_mask_B_L, batch.crossattn_emb_B_L_E.abs().sum(-1) > 0)
-        assert 0 < batch.text_mask_B_L.sum() < 12
+        assert 0 < batch.text_mask_B_L.sum() < 40
         made, expected = encode_batch(batch, tokenizer), latents[name]
         assert torch.equal(made.latent_B_C_T_H_W, expected.latent_B_C_T_H_W)
         assert torch.equal(made.crossattn_emb_B_L_E, expected.crossattn_emb_B_L_E)
