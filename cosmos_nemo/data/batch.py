@@ -64,6 +64,17 @@ def pad_text(text_L_E: Tensor, text_length: int) -> Tensor:
     return padded
 
 
+def pad_texts(texts: Sequence[Tensor], text_length: int) -> tuple[Tensor, Tensor]:
+    """Stack text embeddings [L, E] of any lengths; see `pad_text`.
+
+    Returns: the embeddings, shape [B, text_length, E], float32, and a mask, shape [B, text_length], True on the tokens
+        that are not padding.
+    """
+    lengths = torch.tensor([len(text) for text in texts])
+    mask_B_L = torch.arange(text_length)[None] < lengths[:, None]
+    return torch.stack([pad_text(text, text_length) for text in texts]), mask_B_L
+
+
 def collate(samples: Sequence[DiffusionSample], *, text_length: int) -> DiffusionBatch:
     """Make a batch of samples whose latents have one shape.
 
@@ -74,7 +85,7 @@ def collate(samples: Sequence[DiffusionSample], *, text_length: int) -> Diffusio
     latent = torch.stack([s.latent_C_T_H_W.float() for s in samples])
     return DiffusionBatch(
         latent_B_C_T_H_W=latent,
-        crossattn_emb_B_L_E=torch.stack([pad_text(s.text_L_E, text_length) for s in samples]),
+        crossattn_emb_B_L_E=pad_texts([s.text_L_E for s in samples], text_length)[0],
         fps_B=torch.tensor([s.info.fps for s in samples], dtype=torch.float32),
         padding_mask_B_1_H_W=torch.zeros(len(samples), 1, *latent.shape[-2:]),
         sample_id_B=torch.tensor([sample_id(s.key) for s in samples], dtype=torch.int64),

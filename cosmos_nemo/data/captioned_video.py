@@ -10,7 +10,7 @@ import torch
 from megatron.energon import stateless
 from torch import Tensor
 
-from cosmos_nemo.data.batch import DiffusionBatch, pad_text
+from cosmos_nemo.data.batch import DiffusionBatch, pad_texts
 from cosmos_nemo.data.loader import SkippedSamples, shard_of
 from cosmos_nemo.data.raw_video import Clip, ClipWindow, CookedVideo, CutVideo, RawVideoTaskEncoder, VideoBatch
 from cosmos_nemo.data.schema import EncoderRef, Manifest
@@ -82,9 +82,7 @@ class CaptionedVideoTaskEncoder(RawVideoTaskEncoder):
     def collate(self, samples: list[CaptionedClip]) -> CaptionedVideoBatch:  # type: ignore[override]  # see above
         """Stack clips and their texts."""
         video = super().collate([sample.clip for sample in samples])
-        text = torch.stack([pad_text(sample.text_L_E, self.text_length) for sample in samples])
-        lengths = torch.tensor([len(sample.text_L_E) for sample in samples])
-        mask = torch.arange(self.text_length)[None] < lengths[:, None]
+        text, mask = pad_texts([sample.text_L_E for sample in samples], self.text_length)
         return CaptionedVideoBatch(**vars(video), crossattn_emb_B_L_E=text, text_mask_B_L=mask)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cosmos_nemo.data.batch import SampleBatch, pad_text
+from cosmos_nemo.data.batch import SampleBatch, pad_texts
 from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
 from cosmos_nemo.data.schema import Manifest, TokenSample, sample_id
 from cosmos_nemo.errors import UserError
@@ -33,8 +33,7 @@ def collate_tokens(samples: Sequence[TokenSample], *, text_length: int | None) -
     if text_length is not None:
         texts = [s.text_L_E for s in samples if s.text_L_E is not None]
         assert len(texts) == len(samples), "checked sample by sample"
-        text = torch.stack([pad_text(t, text_length) for t in texts])
-        mask = torch.arange(text_length)[None] < torch.tensor([len(t) for t in texts])[:, None]
+        text, mask = pad_texts(texts, text_length)
     return TokenBatch(
         tokens_B_T_H_W=torch.stack([s.tokens_T_H_W.long() for s in samples]),
         crossattn_emb_B_L_E=text,

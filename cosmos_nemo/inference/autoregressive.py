@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cosmos_nemo.checkpoints.export import parse_dtype
 from cosmos_nemo.checkpoints.world import World, model_parallel_world
-from cosmos_nemo.data.batch import pad_text
+from cosmos_nemo.data.batch import pad_texts
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.autoregressive_options import AutoregressiveOptions
 from cosmos_nemo.inference.autoregressive_plan import AutoregressivePlan, make_plan
@@ -165,7 +165,7 @@ class Studio:
         dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32  # T5-11B in float32 is 19 GB
         encoder = load_t5(plan.text_encoder, device=self._device, dtype=dtype)
         length = plan.text_length
-        return [(pad_text(text, length), torch.arange(length) < len(text)) for text in encoder.encode(prompts)]
+        return list(zip(*pad_texts(encoder.encode(prompts), length), strict=True))
 
     def _load(self, vocab_size: int) -> DiscreteVideoTokenizer:
         """The tokenizer, kept for decoding."""

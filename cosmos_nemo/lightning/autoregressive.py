@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.data.captioned_video import CaptionedVideoBatch, CaptionedVideoTaskEncoder
 from cosmos_nemo.data.files import file_sha256
-from cosmos_nemo.data.raw_video import ClipWindow, VideoBatch
+from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder, VideoBatch
 from cosmos_nemo.data.schema import Manifest
-from cosmos_nemo.data.tokens import TokenBatch
+from cosmos_nemo.data.tokens import TokenBatch, TokenTaskEncoder
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.data import EnergonDataModule
 from cosmos_nemo.lightning.family import Dataset
@@ -63,9 +63,6 @@ class ARDataModule(EnergonDataModule):
     def _encoder(
         self, manifest: Manifest | None, skipped: SkippedSamples, window: ClipWindow
     ) -> SampleTaskEncoder[Any, Any]:
-        from cosmos_nemo.data.raw_video import RawVideoTaskEncoder
-        from cosmos_nemo.data.tokens import TokenTaskEncoder
-
         if is_video(manifest) and self.text_length is not None:
             return CaptionedVideoTaskEncoder(
                 manifest, skipped, window=window, seed=self.seed, text_length=self.text_length
