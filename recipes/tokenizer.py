@@ -53,7 +53,7 @@ def _published(name: str, *, model: str) -> run.Partial:
 
 
 def _tiny(name: str, *, model: str, network: Any) -> run.Partial:
-    """For random weights: small crops and a squared term come a decibel further in the time than whole pictures do."""
+    """For random weights: small crops and a squared term get further in the same time than whole pictures do."""
     return defaults.task(
         model=_module(model=model, network=run.Config(network), ema_decay=0.99, squared=3.0),
         data=_clips(

@@ -71,8 +71,9 @@ def row_linear(
 def store_by_inputs(network: nn.Module) -> None:
     """Store the float32 weights on a CPU input by input instead of output by output; their shapes and values stay.
 
-    A product with one token's vector reads every weight once, and CPU libraries read this order about 1.4 times as
-    fast; products with many tokens take the same time either way. For generation: it is all one-token products.
+    A product with one token's vector reads every weight once, and CPU libraries read this order faster; products with
+    many tokens take the same time either way. For generation, which is all one-token products
+    (`benchmarks/ar_decode.py`).
 
     Args:
         network: its `column_linear` and `row_linear` layers are changed in place; those elsewhere than on a CPU, or in
