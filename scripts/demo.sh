@@ -5,7 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning}  # of the packages below, about one another
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # layers this narrow are slower when threads share them
 demo=${DEMO_DIR:-demo}
 tokenizer_steps=${DEMO_TOKENIZER_STEPS:-1350}
 steps=${DEMO_STEPS:-1600}
