@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
 from benchmarks.measure import header, peak_in_own_process, peak_of, time_pairs
-from cosmos_nemo.checkpoints.world import model_parallel_world
-from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, continue_tokens
 from cosmos_nemo.models.autoregressive.config import ARConfig
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
+from cosmos_nemo.models.autoregressive.sampling import continue_tokens
 from cosmos_nemo.models.common.linear import store_by_inputs
+from cosmos_nemo.parallel.process import model_parallel_world
 
 Generate = Callable[[], Tensor]
 LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}

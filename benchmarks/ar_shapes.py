@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cosmos_nemo.models.autoregressive import AUTOREGRESSIVE, ARConfig
+from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE, ARConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -26,16 +26,12 @@ from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
 from benchmarks.measure import Action, header, peak_in_own_process, peak_of, time_pairs
 from benchmarks.plain_ar import PlainTransformer, plain_loss
 from cosmos_nemo.checkpoints.convert import published_state_dict
-from cosmos_nemo.checkpoints.world import model_parallel_world
-from cosmos_nemo.lightning.throughput import device_peak_tflops
-from cosmos_nemo.models.autoregressive import (
-    ARConfig,
-    AutoregressiveTransformer,
-    NextTokenObjective,
-    forward_flops,
-    next_token_labels,
-    next_token_loss,
-)
+from cosmos_nemo.models.autoregressive.config import ARConfig
+from cosmos_nemo.models.autoregressive.flops import forward_flops
+from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
+from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.platform.devices import device_peak_tflops
 
 LATENT = {"stack": (5, 8, 16), "4b": (5, 24, 40)}
 PEERS = ("plain", "llama")
@@ -197,7 +193,7 @@ def main() -> None:
         if args.recompute:  # Megatron's checkpoint needs its random-number tracker
             from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
-            from cosmos_nemo.platform import install
+            from cosmos_nemo.platform.install import install
 
             install()
             model_parallel_cuda_manual_seed(0)

@@ -51,7 +51,8 @@ def cpu_seconds() -> float:
 
 def prepare(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours: a random chunk of a long-GOP video, decoded and resized, as uint8."""
-    from cosmos_nemo.data.frames import probe_video, read_frames
+    from cosmos_nemo.media.frames import read_frames
+    from cosmos_nemo.media.probe import probe_video
 
     clips = clips_of(folder)
 
@@ -65,7 +66,9 @@ def prepare(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
 
 def prepare_normalised(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours, and then normalised to float32 in [-1, 1], 1 GB of it. The peer leaves that to the GPU."""
-    from cosmos_nemo.data.frames import probe_video, read_frames, to_unit
+    from cosmos_nemo.media.frames import read_frames
+    from cosmos_nemo.media.pictures import to_unit
+    from cosmos_nemo.media.probe import probe_video
 
     clips = clips_of(folder)
 
@@ -91,7 +94,7 @@ def folder_dataset(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
 
 def decode(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours, decoding alone: every frame of a clip through the exact reader, in the decoder's own pixel format."""
-    from cosmos_nemo.data import frames
+    from cosmos_nemo.media import frames
 
     clips = clips_of(folder)
 
@@ -119,7 +122,7 @@ def ffmpeg(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
 
 def energon_latents(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours, training from latents: batches of one through Energon."""
-    from cosmos_nemo.data.energon import train_loader
+    from cosmos_nemo.data.latents import train_loader
 
     batches = iter(train_loader(folder / "latents", seed=1))
 
@@ -145,7 +148,8 @@ def energon_raw(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
 
 def stream(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours: all frames of a clip, one at a time, resized."""
-    from cosmos_nemo.data.frames import iter_frames, probe_video
+    from cosmos_nemo.media.frames import iter_frames
+    from cosmos_nemo.media.probe import probe_video
 
     clips = clips_of(folder)
 
@@ -289,7 +293,8 @@ def scaling(folder: pathlib.Path, repeats: int, environment: dict[str, str]) -> 
 
 def make_data(folder: pathlib.Path, sources: list[pathlib.Path]) -> None:
     """Videos with embeddings, shards of latents, and shards of the videos."""
-    from cosmos_nemo.data.frames import iter_frames, probe_video
+    from cosmos_nemo.media.frames import iter_frames
+    from cosmos_nemo.media.probe import probe_video
     from data_prep.__main__ import app
 
     for place, length in ((folder, CLIP_FRAMES), (folder / "long", CLIP_FRAMES * LONG)):
@@ -354,7 +359,7 @@ def write_latents(folder: pathlib.Path) -> None:
 
 def find_sources(videos: pathlib.Path | None, folder: pathlib.Path) -> list[pathlib.Path]:
     """Videos to make the clips of: some that were given, or rendered scenes."""
-    from cosmos_nemo.data.frames import probe_video
+    from cosmos_nemo.media.probe import probe_video
     from data_prep.sample import SampleOptions, write_sample
 
     if videos is None:

@@ -9,7 +9,7 @@ from diffusers import CosmosTransformer3DModel
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.convert import published_state_dict
-from cosmos_nemo.models.dit import DiT
+from cosmos_nemo.models.dit.model import DiT
 
 
 def build_peer(model: DiT) -> CosmosTransformer3DModel:

@@ -27,8 +27,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure
-from cosmos_nemo.lightning.throughput import device_peak_tflops
-from cosmos_nemo.models.dit import PREDICT2, DiT, DiTConfig, forward_flops
+from cosmos_nemo.models.dit.config import PREDICT2, DiTConfig
+from cosmos_nemo.models.dit.flops import forward_flops
+from cosmos_nemo.models.dit.model import DiT
+from cosmos_nemo.platform.devices import device_peak_tflops
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FRAMES = 24  # latent frames of the 16 fps models
@@ -92,7 +94,7 @@ def build_ours(config: DiTConfig, inputs: dict[str, Tensor]) -> tuple[nn.Module,
     if config.recompute_granularity:  # Megatron's checkpoint needs its random-number tracker
         from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
-        from cosmos_nemo.platform import install
+        from cosmos_nemo.platform.install import install
 
         install()
         model_parallel_cuda_manual_seed(0)

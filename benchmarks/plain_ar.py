@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cosmos_nemo.models.autoregressive import ARConfig
+from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.autoregressive.positions import rotary_angles
 
 

@@ -33,7 +33,7 @@ _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help
 @app.command()
 def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """List the recipes."""
-    from recipes import catalog
+    from cosmos_nemo import catalog
 
     if as_json:
         print(json.dumps([{"name": entry.name, "description": entry.description} for entry in catalog.ENTRIES]))
@@ -44,7 +44,7 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
 @app.command(context_settings=_PASS_THROUGH)
 def recipe(context: typer.Context) -> None:
     """Run a recipe: NAME key=value ...; like `nemo run recipe`, without loading NeMo's own plug-ins."""
-    from recipes import launch
+    from recipes.launch import command as launch
 
     raise typer.Exit(launch.main(context.args, prog="cosmos-nemo recipe"))
 
@@ -64,7 +64,7 @@ def golden(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="One row per quantity.")] = False,
 ) -> None:
     """Compare this project's models with golden vectors: one row per case, exit code 1 on any difference."""
-    from cosmos_nemo.golden import run
+    from cosmos_nemo.golden.runner import run
 
     raise typer.Exit(run(paths, filter=filter, verbose=verbose))
 

@@ -110,9 +110,9 @@ def devices() -> Iterator[Row]:
 
 def assumptions() -> Iterator[Row]:
     """What Megatron-core and NeMo assume and this machine does not give."""
-    from cosmos_nemo import platform as room
+    from cosmos_nemo.platform import table
 
-    rows = room.assumptions()
+    rows = table.assumptions()
     yield Row(
         name="platform", found=f"{len(rows)} assumptions of Megatron-core and NeMo are lifted where there is no CUDA"
     )
@@ -120,7 +120,7 @@ def assumptions() -> Iterator[Row]:
 
 def print_assumptions() -> None:
     """Print the platform table: where each assumption is made, what it is, and what holds instead."""
-    from cosmos_nemo import platform as room
+    from cosmos_nemo.platform import table
 
-    for row in room.assumptions():
+    for row in table.assumptions():
         print(f"{row.where}\n    assumes  {row.assumes}\n    here     {row.here}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.data.blend import open_blend, read_blend
-from cosmos_nemo.data.schema import EncoderRef, Manifest, SampleError, read_manifest
+from cosmos_nemo.data.manifest import EncoderRef, Manifest, read_manifest
+from cosmos_nemo.data.schema import SampleError
 from data_prep.output import REPORT_NAME
 from data_prep.reading import read_dataset
 

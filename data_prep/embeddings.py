@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmos_nemo.data.frames import VideoError
+from cosmos_nemo.media.pictures import VideoError
 from cosmos_nemo.tokenizers.text import MAX_TOKENS
 
 _ALLOWED = {  # what arrays are made of; numpy 1 and 2 name their modules differently

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from cosmos_nemo.data.files import write_text_atomic
-from cosmos_nemo.data.frames import VideoError, VideoProbe, iter_frames, nearest_index, probe_video
-from cosmos_nemo.data.pictures import reason_of
-from cosmos_nemo.data.probe import open_video
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
+from cosmos_nemo.media.frames import iter_frames, nearest_index
+from cosmos_nemo.media.pictures import VideoError, reason_of
+from cosmos_nemo.media.probe import VideoProbe, open_video, probe_video
 
 JSONL = "hdvila-100M.jsonl"
 ORIGINALS = "videos_orig"
@@ -158,10 +158,8 @@ def cut_clips(
             else:
                 _cut(folder / ORIGINALS / f"{clip.video_id}.mp4", target, clip)
                 report.done.append(clip.stem)
-            write_text_atomic(
-                folder / "metas" / f"{clip.stem}.json", json.dumps(clip.content, ensure_ascii=False) + "\n"
-            )
-            write_text_atomic(folder / "metas" / f"{clip.stem}.txt", clip.caption + "\n")
+            write_text(folder / "metas" / f"{clip.stem}.json", json.dumps(clip.content, ensure_ascii=False) + "\n")
+            write_text(folder / "metas" / f"{clip.stem}.txt", clip.caption + "\n")
         except VideoError as error:
             report.bad[clip.stem] = str(error)
         on_clip(clip.stem)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cosmos_nemo.data.files import write_text_atomic
-from cosmos_nemo.data.frames import VideoError, iter_frames, probe_video
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
+from cosmos_nemo.media.frames import iter_frames
+from cosmos_nemo.media.pictures import VideoError
+from cosmos_nemo.media.probe import probe_video
 from data_prep.scan import find_media
 
 JPEG_QUALITY = 95
@@ -85,7 +87,7 @@ def _extract(stem: str, path: Path, caption: str | None, output: Path, stride: i
         if number in missing:
             _write_image(output / "images" / f"{name}.jpg", next(frames))
         if caption is not None and not (output / "metas" / f"{name}.txt").is_file():
-            write_text_atomic(output / "metas" / f"{name}.txt", caption.strip() + "\n")
+            write_text(output / "metas" / f"{name}.txt", caption.strip() + "\n")
         yield number in missing
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.data.clip_specs import CLIP_SPECS, ClipSpec
-from cosmos_nemo.data.frames import VideoError, probe_video, read_image
-from data_prep.scan import IMAGE_SUFFIXES, file_sha256, find_media
+from cosmos_nemo.files import file_sha256
+from cosmos_nemo.media.pictures import VideoError, read_image
+from cosmos_nemo.media.probe import probe_video
+from data_prep.scan import IMAGE_SUFFIXES, find_media
 
 ASPECT_TOLERANCE = 0.02  # a change of shape that nobody sees: 1280x704 from 16:9 is 2.2 %
 

@@ -5,9 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.files import file_sha256
-from cosmos_nemo.data.schema import EncoderRef
+from cosmos_nemo.data.manifest import EncoderRef
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
 from cosmos_nemo.tokenizers.load import find_video_tokenizer, is_discrete, load_video_tokenizer
 from cosmos_nemo.tokenizers.text import T5TextEncoder, find_t5, load_t5
 from data_prep.options import ShardOptions

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.files import write_text_atomic
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
 from data_prep.scan import find_media
 
 
@@ -113,6 +113,6 @@ def _write(folder: Path, captions: Mapping[str, str], stems: list[str], *, overw
         elif found and not overwrite:
             report.different.append(stem)
         else:
-            write_text_atomic(file, caption + "\n")
+            write_text(file, caption + "\n")
             report.written.append(stem)
     return report

@@ -8,8 +8,8 @@ import av
 import numpy as np
 from torch import Tensor
 
-from cosmos_nemo.data.frames import VideoError
-from cosmos_nemo.data.probe import open_video
+from cosmos_nemo.media.pictures import VideoError
+from cosmos_nemo.media.probe import open_video
 
 BITEXACT = {"fflags": "+bitexact"}  # no dates and versions in the file
 CRF = "16"  # visually close to lossless; half the size of what sample scenes are written with

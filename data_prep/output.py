@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.files import file_sha256
-from cosmos_nemo.data.schema import MANIFEST_NAME, ShardRecord, write_text_atomic
+from cosmos_nemo.data.manifest import MANIFEST_NAME, ShardRecord
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256, write_text
 
 RECORDS = ".prep"
 SETTINGS_NAME = "settings.json"
@@ -65,7 +65,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> 
     if overwrite:
         remove_own_files(folder)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    write_text(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def work_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
@@ -150,7 +150,7 @@ def read_done(folder: Path, name: str) -> Done | None:
 def write_done(folder: Path, done: Done) -> None:
     """Record a finished shard."""
     text = json.dumps(asdict(done), indent=1, sort_keys=True) + "\n"
-    write_text_atomic(folder / RECORDS / f"{done.shard.name}.json", text)
+    write_text(folder / RECORDS / f"{done.shard.name}.json", text)
 
 
 def write_tar(file: Path, members: Iterable[tuple[str, bytes | Path]]) -> int:
@@ -210,7 +210,7 @@ def index_for_energon(folder: Path, shards: list[ShardRecord]) -> None:
         )
     meta = folder / ".nv-meta"
     description = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
-    write_text_atomic(meta / "dataset.yaml", description)
+    write_text(meta / "dataset.yaml", description)
     # Energon draws this at random; from the contents, equal datasets are equal files.
     contents = hashlib.sha256("".join(s.sha256 for s in shards).encode()).digest()
-    write_text_atomic(meta / "index.uuid", str(uuid.UUID(bytes=contents[:16])))
+    write_text(meta / "index.uuid", str(uuid.UUID(bytes=contents[:16])))

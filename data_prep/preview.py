@@ -1,7 +1,5 @@
 """A contact sheet of a dataset: what its samples look like, with their captions."""
 
-import io
-import os
 import textwrap
 from collections.abc import Iterator
 from itertools import islice
@@ -12,17 +10,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cosmos_nemo.data.frames import VideoError, probe_video, read_image, read_indices
-from cosmos_nemo.data.schema import (
-    AnySample,
-    DiffusionSample,
-    Manifest,
-    SampleError,
-    TokenSample,
-    VideoSample,
-    read_manifest,
-)
+from cosmos_nemo.data.manifest import Manifest, read_manifest
+from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleError, TokenSample, VideoSample
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import staged
+from cosmos_nemo.media.frames import read_indices
+from cosmos_nemo.media.pictures import VideoError, read_image
+from cosmos_nemo.media.probe import probe_video
 from data_prep.reading import RawSample, read_shard
 
 FRAME_WIDTH = 240  # pixels on the sheet
@@ -171,8 +165,5 @@ def _stack(rows: list[Image.Image]) -> Image.Image:
 
 
 def _save(sheet: Image.Image, output: Path) -> None:
-    content = io.BytesIO()
-    sheet.save(content, format="PNG")
-    temporary = output.with_name(output.name + ".tmp")
-    temporary.write_bytes(content.getvalue())
-    os.replace(temporary, output)
+    with staged(output, overwrite=True) as temporary:
+        sheet.save(temporary, format="PNG")

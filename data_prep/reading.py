@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.schema import SAMPLE_TYPES, Manifest, SampleError, ShardRecord, from_parts
+from cosmos_nemo.data.manifest import Manifest, ShardRecord
+from cosmos_nemo.data.schema import SAMPLE_TYPES, SampleError, from_parts
 from cosmos_nemo.errors import UserError
 
 

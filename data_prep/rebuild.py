@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cosmos_nemo.data.blend import combine
-from cosmos_nemo.data.schema import MANIFEST_NAME, Manifest, ShardRecord, check_shards, read_manifest
+from cosmos_nemo.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, check_shards, read_manifest
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import staged
 from data_prep.output import index_for_energon, tar_record, write_tar
 from data_prep.plan import hold_out
 from data_prep.reading import RawSample, read_dataset, read_shard
@@ -201,15 +202,9 @@ def _new_folder(output: Path) -> Iterator[Path]:
     """A folder to build in, which gets its name when it is complete. What an interrupted call left is cleared away."""
     if output.exists():
         raise UserError(f"--output {output} exists; use another folder")
-    place = output.with_name(f".{output.name}.new")
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
+    with staged(output) as place:
+        place.mkdir()
         yield place
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    os.replace(place, output)
 
 
 def _complete(place: Path, manifest: Manifest) -> None:

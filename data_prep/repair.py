@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cosmos_nemo.data.schema import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
+from cosmos_nemo.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
 from data_prep.output import RECORDS, index_for_energon, tar_record, write_tar
 from data_prep.reading import RawSample, read_shard
-from data_prep.scan import file_sha256
 from data_prep.verify import check_sample
 
 BEFORE = f"{MANIFEST_NAME}.before"

@@ -48,7 +48,7 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
     Raises:
         UserError: `folder` holds something else.
     """
-    from cosmos_nemo.data.schema import write_text_atomic
+    from cosmos_nemo.files import write_text
     from data_prep.draw import draw_scene
     from data_prep.scenes import SCENES
     from data_prep.video import write_video
@@ -65,7 +65,7 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
             rng = np.random.default_rng([options.seed, index])
             scene = SCENES[kind](rng, options.num_frames, options.fps)
             write_video(video, draw_scene(scene, height=options.height, width=options.width), fps=options.fps)
-            write_text_atomic(caption, scene.caption + "\n")
+            write_text(caption, scene.caption + "\n")
         on_video(stem)
     return options.num_videos
 

@@ -7,17 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from cosmos_nemo.data.frames import (
-    VideoProbe,
-    iter_frames,
-    probe_video,
-    read_image,
-    read_indices,
-    resampled_indices,
-    resize,
-    to_unit,
-)
 from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleInfo, TokenSample, VideoSample, to_parts
+from cosmos_nemo.media.frames import iter_frames, read_indices, resampled_indices
+from cosmos_nemo.media.pictures import read_image, resize, to_unit
+from cosmos_nemo.media.probe import VideoProbe, probe_video
 from data_prep import mp4
 from data_prep.bucket import bucket_of
 from data_prep.embeddings import read_embedding

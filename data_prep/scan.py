@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosmos_nemo.data.files import file_sha256
-from cosmos_nemo.data.frames import VideoError, probe_video, read_image, resampled_indices
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
+from cosmos_nemo.media.frames import resampled_indices
+from cosmos_nemo.media.pictures import VideoError, read_image
+from cosmos_nemo.media.probe import probe_video
 
 VIDEO_SUFFIXES: tuple[str, ...] = (".mp4",)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.schema import MANIFEST_NAME, SCHEMA_VERSION, Manifest, write_text_atomic
+from cosmos_nemo.data.manifest import MANIFEST_NAME, Manifest
+from cosmos_nemo.data.schema import SCHEMA_VERSION
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
 from cosmos_nemo.tokenizers.text import MAX_TOKENS
 from data_prep.loading import Encoders
 from data_prep.options import ShardOptions
@@ -156,7 +158,7 @@ def _finish(options: ShardOptions, encoders: Encoders, scan: Scan, records: list
         if (options.output / ".nv-meta" / ".info.json").is_file():
             return
     written.unlink(missing_ok=True)
-    write_text_atomic(options.output / REPORT_NAME, report.to_json())
+    write_text(options.output / REPORT_NAME, report.to_json())
     index_for_energon(options.output, shards)
     manifest.write(options.output)
 

@@ -1,6 +1,5 @@
 """Text embeddings in upstream's layout: `t5_xxl/NAME.pickle`, one list with one float16 array [n_tokens, width]."""
 
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import staged
 from data_prep.embeddings import FLOAT16_MAX
 from data_prep.scan import find_media
 
@@ -90,10 +90,8 @@ def write_embeddings(
         for caption, text_L_E in zip(batch, encode(batch), strict=True):
             content = to_pickle(text_L_E)
             for file in plan.todo[caption]:
-                file.parent.mkdir(exist_ok=True)
-                temporary = file.with_name(f".{file.name}.tmp")
-                temporary.write_bytes(content)
-                os.replace(temporary, file)
+                with staged(file, overwrite=True) as temporary:
+                    temporary.write_bytes(content)
                 on_file(file.name)
 
 

@@ -1,10 +1,9 @@
 """Makes the tiny text encoder of the demonstration."""
 
-import os
-import shutil
 from pathlib import Path
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import staged
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5
 
 
@@ -24,10 +23,6 @@ def write_text_encoder(folder: Path, *, captions: Path, seed: int = 0) -> int:
     texts = [file.read_text(encoding="utf-8").strip() for file in sorted((captions / "metas").glob("*.txt"))]
     if not any(texts):
         raise UserError(f"{captions / 'metas'} holds no captions; write them with `python -m data_prep metas`")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    write_tiny_t5(temporary, seed=seed, captions=texts)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with staged(folder, overwrite=True) as temporary:
+        write_tiny_t5(temporary, seed=seed, captions=texts)
     return len(texts)

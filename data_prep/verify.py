@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.frames import VideoError, iter_frames, probe_video, read_image
+from cosmos_nemo.data.manifest import Manifest, ShardRecord, read_manifest
 from cosmos_nemo.data.schema import (
     INFO_PART,
     LATENT_PART,
     TEXT_PART,
     TOKENS_PART,
     DiffusionSample,
-    Manifest,
     SampleError,
-    ShardRecord,
     TokenSample,
     VideoSample,
-    read_manifest,
 )
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
+from cosmos_nemo.media.frames import iter_frames
+from cosmos_nemo.media.pictures import VideoError, read_image
+from cosmos_nemo.media.probe import probe_video
 from data_prep.reading import RawSample, read_shard
-from data_prep.scan import file_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

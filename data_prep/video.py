@@ -1,11 +1,12 @@
-"""Writes video files with PyAV; `cosmos_nemo.data.frames` reads them."""
+"""Writes video files with PyAV; `cosmos_nemo.media.frames` reads them."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from cosmos_nemo.files import staged
 
 
 def write_video(path: Path, frames_T_H_W_3: np.ndarray, *, fps: float) -> None:
@@ -16,9 +17,9 @@ def write_video(path: Path, frames_T_H_W_3: np.ndarray, *, fps: float) -> None:
         frames_T_H_W_3: uint8 RGB; even height and width.
         fps: frames per second.
     """
-    temporary = path.with_name(path.name + ".tmp")
     _, height, width, _ = frames_T_H_W_3.shape
-    with av.open(str(temporary), mode="w", format="mp4", options={"fflags": "+bitexact"}) as container:
+    exact = {"fflags": "+bitexact"}
+    with staged(path, overwrite=True) as file, av.open(str(file), mode="w", format="mp4", options=exact) as container:
         rate = Fraction(fps).limit_denominator(1001)
         # x264 splits its work, and so its output, by the number of threads. Its lookahead (B-frames, weighted
         # prediction, macroblock trees) gave other bytes in one run of ten even with one thread.
@@ -29,4 +30,3 @@ def write_video(path: Path, frames_T_H_W_3: np.ndarray, *, fps: float) -> None:
         for frame in frames_T_H_W_3:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
-    os.replace(temporary, path)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.frames import VideoError
 from cosmos_nemo.data.schema import DiffusionSample, TokenSample
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.pictures import VideoError
 from data_prep.loading import Encoders
 from data_prep.options import ShardOptions
 from data_prep.output import Done, tar_record, write_done, write_tar

@@ -1,1 +1,1 @@
-"""Recipes: which pieces, which numbers. One function per recipe, listed in `recipes.catalog`."""
+"""Recipes: which pieces, which numbers. One function per recipe, listed in `cosmos_nemo.catalog`."""

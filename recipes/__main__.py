@@ -2,7 +2,7 @@
 
 import sys
 
-from recipes import launch
+from recipes.launch import command as launch
 
 if __name__ == "__main__":
     sys.exit(launch.main(prog="python -m recipes"))

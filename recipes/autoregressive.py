@@ -25,7 +25,7 @@ def cosmos_ar_4b() -> run.Partial:
     trainer.strategy.tensor_model_parallel_size=4, trainer.devices=4 and data.window.height=640 data.window.width=848
     (or give token shards of that size).
     """
-    from cosmos_nemo.models.autoregressive import AR4BConfig
+    from cosmos_nemo.models.autoregressive.config import AR4BConfig
 
     return defaults.task(
         model=_model(run.Config(AR4BConfig, **_FULL_RECOMPUTE)),
@@ -51,7 +51,7 @@ def cosmos_ar_12b() -> run.Partial:
 
     A rank has 2.9 GB of weights and 23 GB of gradients, master weights and moments.
     """
-    from cosmos_nemo.models.autoregressive import AR12BConfig
+    from cosmos_nemo.models.autoregressive.config import AR12BConfig
 
     return defaults.task(
         model=_model(run.Config(AR12BConfig, **_FULL_RECOMPUTE)),
@@ -64,7 +64,7 @@ def cosmos_ar_12b() -> run.Partial:
 
 def cosmos_ar_v2w_5b() -> run.Partial:
     """Video2World 5B, which reads text, on 8 GPUs: token shards with T5 embeddings, 33 frames at 640x1024."""
-    from cosmos_nemo.models.autoregressive import ARVideo2World5BConfig
+    from cosmos_nemo.models.autoregressive.config import ARVideo2World5BConfig
 
     return defaults.task(
         model=_model(run.Config(ARVideo2World5BConfig, **_FULL_RECOMPUTE)),
@@ -77,7 +77,7 @@ def cosmos_ar_v2w_5b() -> run.Partial:
 
 def cosmos_ar_v2w_13b() -> run.Partial:
     """Video2World 13B on 8 GPUs of 80 GB: as `cosmos_ar_v2w_5b`, every layer cut in eight."""
-    from cosmos_nemo.models.autoregressive import ARVideo2World13BConfig
+    from cosmos_nemo.models.autoregressive.config import ARVideo2World13BConfig
 
     return defaults.task(
         model=_model(run.Config(ARVideo2World13BConfig, **_FULL_RECOMPUTE)),
@@ -90,7 +90,7 @@ def cosmos_ar_v2w_13b() -> run.Partial:
 
 def cosmos_ar_tiny() -> run.Partial:
     """4 layers of width 128 with the whole vocabulary, from random weights, in fp32 on whatever is there."""
-    from cosmos_nemo.models.autoregressive import ARTinyConfig
+    from cosmos_nemo.models.autoregressive.config import ARTinyConfig
 
     return defaults.task(
         model=_model(run.Config(ARTinyConfig)),
@@ -119,7 +119,7 @@ def _with_adapters(task: run.Partial, name: str, *, rank: int) -> run.Partial:
 
 def _model(config: run.Config) -> run.Config:
     from cosmos_nemo.lightning.autoregressive import ARModule
-    from cosmos_nemo.models.autoregressive import NextTokenObjective
+    from cosmos_nemo.models.autoregressive.loss import NextTokenObjective
 
     return run.Config(
         ARModule, config=config, objective=run.Config(NextTokenObjective), ar_path=None, tokenizer_path=None, seed=0

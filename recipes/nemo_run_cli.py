@@ -14,7 +14,8 @@ import typer
 from nemo_run.cli.api import Entrypoint
 from typer.core import TyperGroup
 
-from recipes import catalog, launch
+from cosmos_nemo import catalog
+from recipes.launch import command as launch
 
 # No help option: `--help` goes through to the launch layer, which knows the options.
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

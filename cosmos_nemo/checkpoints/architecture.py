@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from cosmos_nemo.checkpoints.families import FAMILIES, family_of_fields
-from cosmos_nemo.checkpoints.family import Family
-from cosmos_nemo.checkpoints.layout import RUN_FILE, CheckpointInfo
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import FAMILIES, family_of_fields
+from cosmos_nemo.families.family import Family
+from cosmos_nemo.runs.layout import RUN_FILE, CheckpointInfo
 
 FAMILY_FIELD = "family"
 """Entry of a description that names the family; descriptions without one are of Predict2 networks."""

@@ -12,15 +12,6 @@ from cosmos_nemo.checkpoints import report, tokenizer
 from cosmos_nemo.checkpoints.architecture import architecture_of, build_model, run_architecture, size_words, task_of
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
-from cosmos_nemo.checkpoints.families import family_of_fields
-from cosmos_nemo.checkpoints.layout import (
-    CheckpointInfo,
-    find_checkpoint,
-    is_training_checkpoint,
-    iterations,
-    manifest_sizes,
-    open_checkpoint,
-)
 from cosmos_nemo.checkpoints.megatron import (
     MODEL_PREFIX,
     load_training_checkpoint,
@@ -29,12 +20,21 @@ from cosmos_nemo.checkpoints.megatron import (
     stored_shapes,
 )
 from cosmos_nemo.checkpoints.published import detect_naming, outline, read_published
-from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
 from cosmos_nemo.checkpoints.shards import MergedShards
-from cosmos_nemo.checkpoints.staging import refuse_existing, staged
-from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.families.rows import Naming
+from cosmos_nemo.files import refuse_existing, staged
+from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.runs.layout import (
+    CheckpointInfo,
+    find_checkpoint,
+    is_training_checkpoint,
+    iterations,
+    manifest_sizes,
+    open_checkpoint,
+)
 
 
 def import_checkpoint(

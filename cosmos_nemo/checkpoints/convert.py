@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.families import family_of_keys, family_of_parameters
-from cosmos_nemo.checkpoints.family import Family
 from cosmos_nemo.checkpoints.published import detect_naming, select_network
-from cosmos_nemo.checkpoints.rows import Layout, Naming, Row, Shape, join, published_dim, split
 from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_keys, family_of_parameters
+from cosmos_nemo.families.family import Family
+from cosmos_nemo.families.rows import Layout, Naming, Row, Shape, join, published_dim, split
 
 __all__ = ["infer_config", "load_published_into", "published_gradients", "published_state_dict"]
 

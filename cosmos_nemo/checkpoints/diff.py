@@ -12,13 +12,13 @@ from torch import Tensor
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.architecture import build_model, run_architecture
 from cosmos_nemo.checkpoints.convert import published_state_dict
-from cosmos_nemo.checkpoints.families import family_of_fields
-from cosmos_nemo.checkpoints.layout import find_checkpoint, is_training_checkpoint
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, stored_dtype
 from cosmos_nemo.checkpoints.published import detect_naming, outline, read_published
-from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shapes import infer_config
-from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.families.rows import Naming
+from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.runs.layout import find_checkpoint, is_training_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.convert import published_state_dict
-from cosmos_nemo.checkpoints.families import family_of_fields, family_of_keys
-from cosmos_nemo.checkpoints.family import Family
-from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shards import check_size, part_of
-from cosmos_nemo.checkpoints.staging import refuse_existing, staged
 from cosmos_nemo.checkpoints.upstream_folder import is_iteration_file, shard_files, shard_path
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_fields, family_of_keys
+from cosmos_nemo.families.family import Family
+from cosmos_nemo.families.rows import Naming
+from cosmos_nemo.files import refuse_existing, staged
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILE_SUFFIXES = (".pt", ".pth", ".safetensors")

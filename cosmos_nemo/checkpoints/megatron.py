@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.architecture import architecture_of
-from cosmos_nemo.checkpoints.layout import (
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.runs.layout import (
     CHECKPOINTS_DIR,
     LATEST_FILE,
     MANIFEST_FILE,
@@ -28,7 +29,6 @@ from cosmos_nemo.checkpoints.layout import (
     iteration_name,
     make_manifest,
 )
-from cosmos_nemo.errors import UserError
 
 if TYPE_CHECKING:
     from megatron.core.transformer.module import MegatronModule

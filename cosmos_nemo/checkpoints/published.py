@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.families import family_of_keys
-from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shards import MergedShards, check_set
 from cosmos_nemo.checkpoints.upstream_folder import shard_files, weights_in, whole_path
 from cosmos_nemo.checkpoints.weights_file import read_entries
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_keys
+from cosmos_nemo.families.rows import Naming
 
 WRAPPERS = ("model", "module", "state_dict")
 """Keys under which files made by other tools nest the flat dictionary."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.families import family_of_keys
 from cosmos_nemo.checkpoints.published import outline
 from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_keys
 
 _BLOCK_NUMBER = re.compile(r"(?<=blocks\.|layers\.)(\d+)(?=\.)")
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.architecture import FAMILY_FIELD, size_words
-from cosmos_nemo.checkpoints.families import family_of_fields, family_of_keys
 from cosmos_nemo.checkpoints.published import detect_naming, outline, select_network
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_fields, family_of_keys
 
 
 def infer_config(state: Mapping[str, Tensor], *, ema: bool = False) -> dict[str, Any]:

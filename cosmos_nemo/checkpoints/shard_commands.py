@@ -15,15 +15,15 @@ from torch import Tensor
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.architecture import size_words
 from cosmos_nemo.checkpoints.export import check_target, own_storages, refuse_existing_parts, write_parts
-from cosmos_nemo.checkpoints.families import family_of_fields
-from cosmos_nemo.checkpoints.layout import is_training_checkpoint
 from cosmos_nemo.checkpoints.published import detect_naming, read_published, read_shards
-from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.checkpoints.shards import check_size
-from cosmos_nemo.checkpoints.staging import staged
 from cosmos_nemo.checkpoints.upstream_folder import shard_path, weights_in, whole_path
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.families.rows import Naming
+from cosmos_nemo.files import staged
+from cosmos_nemo.runs.layout import is_training_checkpoint
 
 
 def shard_checkpoint(

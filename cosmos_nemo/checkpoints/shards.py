@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.family import Family
 from cosmos_nemo.checkpoints.upstream_folder import shard_path
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.family import Family
 
 
 class MergedShards(Mapping[str, Tensor]):

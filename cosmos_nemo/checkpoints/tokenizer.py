@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint, manifest_sizes
 from cosmos_nemo.checkpoints.megatron import (
     MODEL_PREFIX,
     load_training_checkpoint,
@@ -18,9 +17,10 @@ from cosmos_nemo.checkpoints.megatron import (
     stored_dtype,
     stored_shapes,
 )
-from cosmos_nemo.checkpoints.staging import refuse_existing, staged
-from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import refuse_existing, staged
+from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint, manifest_sizes
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, export_jit
 from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork, build_network

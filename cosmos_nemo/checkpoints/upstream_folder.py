@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cosmos_nemo.checkpoints.layout import CHECKPOINTS_DIR, LATEST_FILE
+from cosmos_nemo.runs.layout import CHECKPOINTS_DIR, LATEST_FILE
 
 _SHARD = re.compile(r"(?P<base>.+)_model_mp_(?P<rank>\d+)")
 _ITERATION_FILE = re.compile(r"iter_\d+\.pt")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cosmos_nemo.data.batch import DiffusionBatch, pad_texts
 from cosmos_nemo.data.loader import SkippedSamples, shard_of
+from cosmos_nemo.data.manifest import EncoderRef, Manifest
 from cosmos_nemo.data.raw_video import Clip, ClipWindow, CookedVideo, CutVideo, RawVideoTaskEncoder, VideoBatch
-from cosmos_nemo.data.schema import EncoderRef, Manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.base import VideoTokenizer, latent_frames
 

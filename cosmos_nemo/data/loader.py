@@ -33,15 +33,8 @@ from torch.utils.data import DataLoader
 
 from cosmos_nemo.data import bare
 from cosmos_nemo.data.blend import open_blend, samples_per_reader
-from cosmos_nemo.data.schema import (
-    SAMPLE_TYPES,
-    Manifest,
-    SampleError,
-    SampleT,
-    check_shards,
-    from_parts,
-    read_manifest,
-)
+from cosmos_nemo.data.manifest import Manifest, check_shards, read_manifest
+from cosmos_nemo.data.schema import SAMPLE_TYPES, SampleError, SampleT, from_parts
 from cosmos_nemo.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.files import write_text_atomic
-from cosmos_nemo.data.samples import READABLE_VERSIONS, SAMPLE_TYPES, SCHEMA_VERSION
+from cosmos_nemo.data.schema import READABLE_VERSIONS, SAMPLE_TYPES, SCHEMA_VERSION
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
 
 MANIFEST_NAME = "manifest.json"
 TASKS = ("video2world", "text2image", "autoregressive", "tokenizer")
@@ -78,7 +78,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into `folder` in one step."""
-        write_text_atomic(folder / MANIFEST_NAME, self.to_json())
+        write_text(folder / MANIFEST_NAME, self.to_json())
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:

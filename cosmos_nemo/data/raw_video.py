@@ -14,12 +14,14 @@ from megatron.energon.flavors.base_dataset import SavableDataset
 from torch import Tensor
 
 from cosmos_nemo.data.batch import SampleBatch
-from cosmos_nemo.data.frames import Fit, VideoError, probe_video, read_image, read_indices, resize, to_unit
 from cosmos_nemo.data.loader import CookedSample, SampleTaskEncoder, SkippedSamples, shard_of
-from cosmos_nemo.data.samples import SampleError, VideoSample, sample_id
-from cosmos_nemo.data.schema import Manifest
-from cosmos_nemo.diffusion.keyed import generator
+from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.schema import SampleError, VideoSample, sample_id
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_indices
+from cosmos_nemo.media.pictures import Fit, VideoError, read_image, resize, to_unit
+from cosmos_nemo.media.probe import probe_video
+from cosmos_nemo.numerics.keyed import generator
 
 _WHOLE: dict[str, Fit] = {"cover": "cover", "stretch": "stretch"}  # ways to show the whole picture
 

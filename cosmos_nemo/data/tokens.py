@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cosmos_nemo.data.batch import SampleBatch, pad_texts
 from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
-from cosmos_nemo.data.schema import Manifest, TokenSample, sample_id
+from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.schema import TokenSample, sample_id
 from cosmos_nemo.errors import UserError
 
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion.keyed import generator
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.numerics.keyed import generator
 
 NetworkFn = Callable[[Tensor, Tensor], Tensor]
 """A network with text, masks and fps bound: (x_B_C_T_H_W, timesteps_B_T) -> net_out_B_C_T_H_W."""

@@ -107,7 +107,7 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
     Raises:
         UserError: a setting that this project does not build.
     """
-    from cosmos_nemo.checkpoints.predict2 import PREDICT2
+    from cosmos_nemo.families.predict2 import PREDICT2
     from cosmos_nemo.models.dit.config import DiTConfig
 
     net_class = case.setting("net_class")

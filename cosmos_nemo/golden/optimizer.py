@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion.schedule import lambdalinear
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case
+from cosmos_nemo.numerics.schedule import lambdalinear
 from cosmos_nemo.platform.adam import Adam
 
 

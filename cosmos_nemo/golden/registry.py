@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.golden.autoregressive import check_abs_pos_emb, check_ar_rope, check_model
+from cosmos_nemo.golden.autoregressive.network import check_model
+from cosmos_nemo.golden.autoregressive.positions import check_abs_pos_emb, check_ar_rope
 from cosmos_nemo.golden.compare import Comparison
 from cosmos_nemo.golden.lora import check_lora
 from cosmos_nemo.golden.loss import check_loss

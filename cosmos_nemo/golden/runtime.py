@@ -63,9 +63,9 @@ def _model_parallel(tensor_model_parallel_size: int) -> Iterator[None]:
     """Megatron's parallel state for the duration."""
     from megatron.core import parallel_state
 
-    from cosmos_nemo import platform
+    from cosmos_nemo.platform.install import install
 
-    platform.install()
+    install()
     own = not parallel_state.model_parallel_is_initialized()
     if own:
         parallel_state.initialize_model_parallel(tensor_model_parallel_size=tensor_model_parallel_size)

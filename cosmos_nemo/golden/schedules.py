@@ -5,13 +5,13 @@ import re
 
 import torch
 
-from cosmos_nemo.diffusion.ema import PowerEMA, power_ema_beta, power_ema_exponent
 from cosmos_nemo.diffusion.predict2 import Predict2Objective, sigma_from_uniforms
-from cosmos_nemo.diffusion.schedule import lambdalinear
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.models.common.rope import rope_angles
+from cosmos_nemo.numerics.average import PowerEMA, power_ema_beta, power_ema_exponent
+from cosmos_nemo.numerics.schedule import lambdalinear
 
 _BETA = re.compile(r"rate(?P<rate>[0-9.e-]+)\.beta(_shift(?P<shift>\d+))?")
 _EXPONENT = re.compile(r"rate(?P<rate>[0-9.e-]+)\.exponent")

@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.export import parse_dtype
-from cosmos_nemo.checkpoints.world import World, model_parallel_world
 from cosmos_nemo.data.batch import pad_texts
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.autoregressive_options import AutoregressiveOptions
 from cosmos_nemo.inference.autoregressive_plan import AutoregressivePlan, make_plan
-from cosmos_nemo.inference.comparison import write_comparison
 from cosmos_nemo.inference.conditioning import read_conditional_frames
 from cosmos_nemo.inference.jobs import Job, make_jobs
 from cosmos_nemo.inference.options import GenerateResult
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.source import Source
-from cosmos_nemo.inference.strip import StripRow, write_strip
-from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, to_unit, write_video
+from cosmos_nemo.media.comparison import write_comparison
+from cosmos_nemo.media.strip import StripRow, write_strip
+from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_bytes, to_unit, write_video
 from cosmos_nemo.models.autoregressive.sampling import Pick, continue_tokens, top_p_pick
 from cosmos_nemo.models.autoregressive.sequence import to_sequence
 from cosmos_nemo.models.common.linear import store_by_inputs
+from cosmos_nemo.parallel.process import World, model_parallel_world
 from cosmos_nemo.tokenizers.base import DiscreteVideoTokenizer
 from cosmos_nemo.tokenizers.load import load_discrete_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5

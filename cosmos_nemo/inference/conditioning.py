@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference.video_io import IMAGE_SUFFIXES, cover_and_crop, read_frames, to_unit
+from cosmos_nemo.media.writing import IMAGE_SUFFIXES, cover_and_crop, read_frames, to_unit
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 
 CONDITIONAL_LATENT_FRAMES = (1, 2)

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.export import parse_dtype
-from cosmos_nemo.checkpoints.world import World, model_parallel_world
 from cosmos_nemo.data.batch import pad_text
 from cosmos_nemo.diffusion.sampler import initial_noise
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference.comparison import write_comparison
 from cosmos_nemo.inference.conditioning import (
     conditional_latent_frames,
     encode_conditional_frames,
@@ -34,8 +32,10 @@ from cosmos_nemo.inference.options import GenerateResult
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.sampling import sample_latents
 from cosmos_nemo.inference.source import Source
-from cosmos_nemo.inference.strip import StripRow, write_strip
-from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_bytes, write_image, write_video
+from cosmos_nemo.media.comparison import write_comparison
+from cosmos_nemo.media.strip import StripRow, write_strip
+from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_bytes, write_image, write_video
+from cosmos_nemo.parallel.process import World, model_parallel_world
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5

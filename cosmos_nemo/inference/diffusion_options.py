@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.options import CommonOptions, require_file, require_multiple
-from cosmos_nemo.inference.video_io import IMAGE_SUFFIXES
+from cosmos_nemo.media.writing import IMAGE_SUFFIXES
 
 VIDEO2WORLD, TEXT2IMAGE = "video2world", "text2image"
 TASKS = (VIDEO2WORLD, TEXT2IMAGE)

@@ -7,9 +7,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.checkpoints.autoregressive import AUTOREGRESSIVE
-from cosmos_nemo.checkpoints.families import family_of_fields
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.families.autoregressive import AUTOREGRESSIVE
 from cosmos_nemo.inference.autoregressive_options import AutoregressiveOptions
 from cosmos_nemo.inference.diffusion_options import DiffusionOptions
 from cosmos_nemo.inference.options import CommonOptions, GenerateResult

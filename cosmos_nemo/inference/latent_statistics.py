@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cosmos_nemo.data.frames import VideoError, probe_video, read_frames
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_frames
+from cosmos_nemo.media.pictures import VideoError
+from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, write_mean_std
 from cosmos_nemo.tokenizers.cosmos.tokenizer import (
     CHUNK_FRAMES,

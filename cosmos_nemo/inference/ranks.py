@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cosmos_nemo.checkpoints.world import World
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.parallel.process import World
 
 T = TypeVar("T")
 

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosmos_nemo.data.frames import VideoError, VideoProbe, iter_frames, probe_video
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference.video_io import open_writer, to_bytes, to_unit
+from cosmos_nemo.media.frames import iter_frames
+from cosmos_nemo.media.pictures import VideoError
+from cosmos_nemo.media.probe import VideoProbe, probe_video
+from cosmos_nemo.media.writing import open_writer, to_bytes, to_unit
 from cosmos_nemo.tokenizers.cosmos.tokenizer import CHUNK_FRAMES, Coded
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
 from cosmos_nemo.tokenizers.losses import metrics

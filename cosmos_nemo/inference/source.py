@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cosmos_nemo.checkpoints.architecture import build_model, run_architecture
 from cosmos_nemo.checkpoints.convert import load_published_into
-from cosmos_nemo.checkpoints.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
 from cosmos_nemo.checkpoints.published import read_published
 from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

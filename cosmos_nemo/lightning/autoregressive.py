@@ -11,26 +11,22 @@ from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.data.captioned_video import CaptionedVideoBatch, CaptionedVideoTaskEncoder
-from cosmos_nemo.data.files import file_sha256
+from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder, VideoBatch
-from cosmos_nemo.data.schema import Manifest
 from cosmos_nemo.data.tokens import TokenBatch, TokenTaskEncoder
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
 from cosmos_nemo.lightning.data import EnergonDataModule
 from cosmos_nemo.lightning.family import Dataset
 from cosmos_nemo.lightning.published_weights import FromPublished
-from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
-from cosmos_nemo.models.autoregressive import (
-    ARConfig,
-    NextTokenObjective,
-    check_token_ids,
-    forward_flops,
-    next_token_labels,
-    next_token_loss,
-    to_sequence,
-)
+from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.models.autoregressive.config import ARConfig
+from cosmos_nemo.models.autoregressive.flops import forward_flops
+from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
+from cosmos_nemo.models.autoregressive.sequence import check_token_ids, to_sequence
 from cosmos_nemo.models.common.lora import LoRA, add_lora
 from cosmos_nemo.parallel.collectives import sum_forward
+from cosmos_nemo.platform.devices import device_peak_tflops
 from cosmos_nemo.tokenizers.base import latent_frames
 
 if TYPE_CHECKING:
@@ -129,7 +125,7 @@ class ARModule(FromPublished):
 
     def build_network(self, *, initialize: bool) -> nn.Module:
         """This pipeline stage's part of the network."""
-        from cosmos_nemo.models.autoregressive import AutoregressiveTransformer
+        from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
         self.config.perform_initialization = initialize
         return AutoregressiveTransformer(

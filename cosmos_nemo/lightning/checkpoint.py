@@ -17,10 +17,10 @@ import lightning.pytorch as pl
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
-from cosmos_nemo.checkpoints import layout
-from cosmos_nemo.data.schema import write_text_atomic
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.lightning.run_folder import fsync, remove_debris, write_json
+from cosmos_nemo.files import fsync, write_json, write_text
+from cosmos_nemo.lightning.run_folder import remove_debris
+from cosmos_nemo.runs import layout
 
 
 class CheckpointWriter(pl.Callback):
@@ -122,7 +122,7 @@ class CheckpointWriter(pl.Callback):
         write_json(temporary / layout.MANIFEST_FILE, manifest)
         os.replace(temporary, self.folder / name)  # what had this name was set aside at the start
         fsync(self.folder)
-        write_text_atomic(self.folder / layout.LATEST_FILE, name + "\n")
+        write_text(self.folder / layout.LATEST_FILE, name + "\n")
         self._delete_old()
 
     def _set_aside_later_than(self, step: int) -> None:

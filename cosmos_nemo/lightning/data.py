@@ -23,7 +23,7 @@ from cosmos_nemo.lightning.stream import FromTheStart, TimedStream, state_for_ra
 
 if TYPE_CHECKING:
     from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
-    from cosmos_nemo.data.schema import Manifest
+    from cosmos_nemo.data.manifest import Manifest
 
 
 class MicroBatches(MegatronDataSampler):

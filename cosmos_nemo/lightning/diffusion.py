@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.data.batch import DiffusionBatch
-from cosmos_nemo.data.files import file_sha256
-from cosmos_nemo.data.schema import EncoderRef, Manifest
+from cosmos_nemo.data.manifest import EncoderRef, Manifest
 from cosmos_nemo.diffusion import predict2
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
 from cosmos_nemo.lightning.data import EnergonDataModule
 from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset
 from cosmos_nemo.lightning.published_weights import FromPublished
-from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
+from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.flops import forward_flops
+from cosmos_nemo.platform.devices import device_peak_tflops
 
 if TYPE_CHECKING:
     from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
@@ -59,7 +60,7 @@ class DiffusionDataModule(EnergonDataModule):
         self, manifest: Manifest | None, skipped: SkippedSamples, *, still: bool
     ) -> SampleTaskEncoder[Any, Any]:
         from cosmos_nemo.data.captioned_video import CaptionedVideoTaskEncoder
-        from cosmos_nemo.data.energon import DiffusionTaskEncoder
+        from cosmos_nemo.data.latents import DiffusionTaskEncoder
 
         if manifest is None or manifest.kind != "video":
             return DiffusionTaskEncoder(manifest, skipped, text_length=self.text_length)

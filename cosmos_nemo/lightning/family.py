@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from cosmos_nemo.checkpoints.megatron import EMA_PREFIX, MODEL_PREFIX, sharded_average
-from cosmos_nemo.data.schema import Manifest
-from cosmos_nemo.diffusion.ema import WeightAverage, power_ema_beta
+from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.reduction import MeanOverGlobalBatch
 from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.numerics.average import WeightAverage, power_ema_beta
 
 if TYPE_CHECKING:
     from cosmos_nemo.lightning.data import EnergonDataModule

@@ -15,8 +15,8 @@ import lightning.pytorch as pl
 import torch
 from megatron.core import parallel_state
 
-from cosmos_nemo.data.schema import write_text_atomic
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
 from cosmos_nemo.lightning.throughput import Work
 
 Row = dict[str, Any]
@@ -41,7 +41,7 @@ class MetricsFile:
         """Appends one row and hands it to the operating system, so that a killed process loses nothing."""
         if not self._begun and self.path.is_file():
             # Not before there is something to write: a run that is refused changes nothing.
-            write_text_atomic(self.path, "".join(kept_lines(self.path.read_text(), self.resumed_step)))
+            write_text(self.path, "".join(kept_lines(self.path.read_text(), self.resumed_step)))
         self._begun = True
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")

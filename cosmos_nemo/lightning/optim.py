@@ -10,8 +10,8 @@ from megatron.core.optimizer import OptimizerConfig
 from nemo.lightning.pytorch.optim import LRSchedulerModule, MegatronOptimizerModule
 from torch.optim.lr_scheduler import LambdaLR
 
-from cosmos_nemo.diffusion.schedule import lambdalinear, warmup_cosine
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.numerics.schedule import lambdalinear, warmup_cosine
 
 
 class Schedule(LRSchedulerModule, abc.ABC):

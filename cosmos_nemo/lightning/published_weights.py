@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cosmos_nemo.data.files import file_sha256
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import file_sha256
 from cosmos_nemo.lightning.family import FamilyModule
 from cosmos_nemo.lightning.run_folder import differences
 
@@ -23,7 +23,8 @@ class FromPublished(FamilyModule):
 
     def check_weights(self) -> None:
         """See `FamilyModule`."""
-        from cosmos_nemo.checkpoints import convert, layout, published
+        from cosmos_nemo.checkpoints import convert, published
+        from cosmos_nemo.runs import layout
 
         path, name = self.weights_path, f"model.{self.weights_field}"
         if not path:
@@ -40,7 +41,8 @@ class FromPublished(FamilyModule):
 
     def load_weights(self, network: nn.Module) -> str:
         """See `FamilyModule`; the description has path, number of tensors, SHA-256."""
-        from cosmos_nemo.checkpoints import convert, layout, megatron, published
+        from cosmos_nemo.checkpoints import convert, megatron, published
+        from cosmos_nemo.runs import layout
 
         path = self.weights_path
         assert path

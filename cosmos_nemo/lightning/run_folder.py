@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cosmos_nemo.checkpoints import layout
-from cosmos_nemo.data.schema import write_text_atomic
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.runs import layout
 
 RUN_FORMAT = 1
 
@@ -175,20 +174,6 @@ def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
         lines += [f"{part}: {changed}"] if changed else []
     changed = differences(saved, {name: now[name] for name in ("seed", "precision")})
     return lines + ([changed] if changed else [])
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes readable JSON so that readers see the old file or the whole new one, also after a crash."""
-    write_text_atomic(path, json.dumps(content, indent=2) + "\n")
-
-
-def fsync(path: Path) -> None:
-    """Flushes one file, or the entries of one folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_debris(run_dir: Path) -> None:

@@ -19,7 +19,8 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.data import EnergonDataModule
 from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset, FamilyModule
 from cosmos_nemo.lightning.run_folder import differences
-from cosmos_nemo.lightning.throughput import Work, device_peak_tflops
+from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.platform.devices import device_peak_tflops
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig, published_config
 from cosmos_nemo.tokenizers.cosmos.initialization import initialize as initialize_network
 from cosmos_nemo.tokenizers.cosmos.network import build_network
@@ -28,8 +29,8 @@ from cosmos_nemo.tokenizers.losses.video_loss import VideoLoss, VideoLossConfig,
 
 if TYPE_CHECKING:
     from cosmos_nemo.data.loader import SkippedSamples
+    from cosmos_nemo.data.manifest import Manifest
     from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder, VideoBatch
-    from cosmos_nemo.data.schema import Manifest
 
 PICTURES_DIR = "validation"
 """Below the run folder: what validation draws."""
@@ -160,7 +161,7 @@ class TokenizerModule(FamilyModule):
 
     def check_weights(self) -> None:
         """See `FamilyModule`."""
-        from cosmos_nemo.checkpoints import layout
+        from cosmos_nemo.runs import layout
 
         path = self.jit_ckpt_pth
         if not path:
@@ -179,7 +180,8 @@ class TokenizerModule(FamilyModule):
 
     def load_weights(self, network: nn.Module) -> str:
         """See `FamilyModule`."""
-        from cosmos_nemo.checkpoints import layout, megatron
+        from cosmos_nemo.checkpoints import megatron
+        from cosmos_nemo.runs import layout
 
         assert self.jit_ckpt_pth
         if layout.is_training_checkpoint(self.jit_ckpt_pth):
@@ -351,7 +353,7 @@ class _Seen:
 
     def draw(self, path: Path) -> None:
         """Draw the clip above its reconstruction."""
-        from cosmos_nemo.inference.strip import StripRow, write_strip
+        from cosmos_nemo.media.strip import StripRow, write_strip
 
         assert self.clip is not None
         video_3_T_H_W, reconstruction, fps = self.clip

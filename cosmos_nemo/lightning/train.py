@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosmos_nemo import platform
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import quiet
 from cosmos_nemo.lightning.run_folder import Resume, RunLog, Start, changed_settings, choose_start
+from cosmos_nemo.platform.install import install
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -53,7 +53,7 @@ def train(
             checkpoint is good.
         SystemExit: with `EXIT_TERMINATED` after SIGTERM, once a checkpoint is written.
     """
-    platform.install(nemo=True)
+    install(nemo=True)
     atexit.register(gc.freeze)  # the interpreter would look at a million objects on its way out, for two seconds
     from cosmos_nemo.lightning import preflight
 

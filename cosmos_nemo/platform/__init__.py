@@ -3,10 +3,3 @@
 Importing this package changes nothing. `install` does, and on a CUDA machine it only closes the gaps of
 `cosmos_nemo.platform.upstream_gaps`, which are not about CPUs.
 """
-
-from __future__ import annotations
-
-from cosmos_nemo.platform.install import install
-from cosmos_nemo.platform.table import Assumption, assumptions
-
-__all__ = ["Assumption", "assumptions", "install"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import staged
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
@@ -89,9 +89,7 @@ def plot_loss(run_dirs: Sequence[Path], output: Path, window: int | None = None)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
     figure.tight_layout()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    figure.savefig(temporary, dpi=120, format="png")
+    with staged(output, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
-    os.replace(temporary, output)
     return summary

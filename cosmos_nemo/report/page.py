@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmos_nemo.data.schema import write_text_atomic
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
 from cosmos_nemo.report.loss_curve import plot_loss, read_metrics
 
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".mp4": "video/mp4"}
@@ -68,7 +68,7 @@ def write_page(
     head = f'<head><meta charset="utf-8"><title>{heading}</title><style>{_STYLE}</style></head>'
     body = "\n".join([f"<h1>{heading}</h1>", *sections])
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(output, f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n')
+    write_text(output, f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n')
 
 
 def read_timings(path: Path) -> list[tuple[str, float]]:

@@ -14,7 +14,8 @@ def blend(
 ) -> None:
     """Write an Energon Metadataset that draws from several datasets by weight. The datasets are not copied."""
     from cosmos_nemo.data.blend import BlendPart, blend_text, combine
-    from cosmos_nemo.data.schema import check_shards, read_manifest, write_text_atomic
+    from cosmos_nemo.data.manifest import check_shards, read_manifest
+    from cosmos_nemo.files import write_text
 
     if output.suffix not in (".yaml", ".yml"):
         raise UserError(f"--output {output} must be a .yaml file")
@@ -24,7 +25,7 @@ def blend(
         check_shards(part.path, manifest)
     combine([part.path for part in chosen], manifests)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(output, blend_text(output, chosen))
+    write_text(output, blend_text(output, chosen))
     total = sum(part.weight for part in chosen)
     for part, manifest in zip(chosen, manifests, strict=True):
         typer.echo(f"{part.weight / total:6.1%}  {part.path} ({manifest.num_samples('train')} train samples)")

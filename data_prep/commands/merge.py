@@ -11,7 +11,7 @@ def merge(
     output: Annotated[Path, typer.Option(help="Folder of the new dataset; it must not exist.")],
 ) -> None:
     """Make one dataset of several, which stay as they are. Their shards are shared, not copied, on one file system."""
-    from cosmos_nemo.data.schema import read_manifest
+    from cosmos_nemo.data.manifest import read_manifest
     from data_prep.progress import bar
     from data_prep.rebuild import merge as merge_datasets
 

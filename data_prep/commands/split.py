@@ -14,7 +14,7 @@ def split(
     samples_per_shard: Annotated[int, typer.Option(help="Samples per tar file.")] = 32,
 ) -> None:
     """Copy a dataset with another train/val split, by a hash of the source video: no video is on both sides."""
-    from cosmos_nemo.data.schema import read_manifest
+    from cosmos_nemo.data.manifest import read_manifest
     from data_prep.progress import bar
     from data_prep.rebuild import split_again
 

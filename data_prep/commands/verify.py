@@ -27,7 +27,7 @@ def verify(
     from rich.console import Console
     from rich.table import Table
 
-    from cosmos_nemo.data.schema import read_manifest
+    from cosmos_nemo.data.manifest import read_manifest
     from data_prep.progress import bar
     from data_prep.verify import verify as find_problems
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.architecture import build_model
-from cosmos_nemo.checkpoints.families import family_of_fields
-from cosmos_nemo.checkpoints.rows import Naming
+from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.families.rows import Naming
 
 TINY: dict[str, Any] = {
     "family": "predict2",

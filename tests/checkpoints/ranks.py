@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, save_imported
-from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.parallel.process import model_parallel_world
 from tests.checkpoints.networks import equal, model_of
 
 

@@ -9,8 +9,8 @@ from cosmos_nemo.checkpoints.commands import export_checkpoint, import_checkpoin
 from cosmos_nemo.checkpoints.convert import published_state_dict
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
 from cosmos_nemo.checkpoints.published import read_published
-from cosmos_nemo.checkpoints.world import model_parallel_world
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.parallel.process import model_parallel_world
 from tests.checkpoints.networks import BUFFERS, TINY, TINY_NAMED, equal, model_of, random_published
 
 

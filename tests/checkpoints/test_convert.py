@@ -1,17 +1,13 @@
 import pytest
 import torch
 
-from cosmos_nemo.checkpoints.convert import (
-    infer_config,
-    load_published_into,
-    published_gradients,
-    published_state_dict,
-)
+from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
 from cosmos_nemo.checkpoints.published import read_published
-from cosmos_nemo.checkpoints.rows import Naming
-from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.rows import Naming
+from cosmos_nemo.parallel.process import model_parallel_world
 from tests.checkpoints.networks import (
     BUFFERS,
     TINY,

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from cosmos_nemo.checkpoints.published import detect_naming, read_published, select_network
-from cosmos_nemo.checkpoints.rows import Naming
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.rows import Naming
 from tests.checkpoints.networks import BUFFERS, TINY, equal, random_published
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cosmos_nemo import cli
-from recipes import catalog
+from cosmos_nemo import catalog, cli
 
 
 def test_recipes_are_listed_with_descriptions() -> None:
@@ -31,7 +30,7 @@ def test_recipes_are_listed_as_json() -> None:
 
 def test_help_and_list_import_neither_torch_nor_nemo() -> None:
     program = (
-        "import sys; from cosmos_nemo import cli; from recipes import catalog, launch; catalog.listing(); "
+        "import sys; from cosmos_nemo import catalog, cli; from recipes.launch import command; catalog.listing(); "
         "print([name for name in ('torch', 'nemo', 'nemo_run', 'megatron', 'numpy') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -39,7 +38,7 @@ def test_help_and_list_import_neither_torch_nor_nemo() -> None:
 
 
 def test_recipe_gets_the_rest_of_the_line_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recipes import launch
+    from recipes.launch import command as launch
 
     seen: list[list[str]] = []
     monkeypatch.setattr(launch, "main", lambda argv, prog: seen.append(list(argv)) or 7)
@@ -124,10 +123,10 @@ def test_diff_tells_by_its_exit_code(monkeypatch: pytest.MonkeyPatch, same: bool
 
 
 def test_golden_returns_the_exit_code_of_the_comparison(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cosmos_nemo import golden
+    from cosmos_nemo.golden import runner
 
     seen = []
-    monkeypatch.setattr(golden, "run", lambda paths, filter, verbose: seen.append((paths, filter, verbose)) or 1)
+    monkeypatch.setattr(runner, "run", lambda paths, filter, verbose: seen.append((paths, filter, verbose)) or 1)
     assert CliRunner().invoke(cli.app, ["golden", str(tmp_path), "--filter", "rope", "-v"]).exit_code == 1
     assert seen == [([tmp_path], "rope", True)]
 
@@ -153,11 +152,12 @@ def test_doctor_finds_the_pins_fulfilled(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_doctor_prints_every_assumption_of_the_platform(capsys: pytest.CaptureFixture[str]) -> None:
-    from cosmos_nemo import doctor, platform
+    from cosmos_nemo import doctor
+    from cosmos_nemo.platform import table
 
     doctor.print_assumptions()
     printed = capsys.readouterr().out
-    assert printed.count("    assumes  ") == len(platform.assumptions()) > 10
+    assert printed.count("    assumes  ") == len(table.assumptions()) > 10
 
 
 def test_doctor_names_a_wrong_version_and_what_is_needed(

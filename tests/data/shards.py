@@ -9,17 +9,8 @@ from typing import Any
 
 import torch
 
-from cosmos_nemo.data.schema import (
-    AnySample,
-    DiffusionSample,
-    EncoderRef,
-    Manifest,
-    SampleInfo,
-    ShardRecord,
-    TokenSample,
-    sample_id,
-    to_parts,
-)
+from cosmos_nemo.data.manifest import EncoderRef, Manifest, ShardRecord
+from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleInfo, TokenSample, sample_id, to_parts
 
 LATENT_SHAPE = (16, 2, 4, 6)
 TEXT_WIDTH = 8

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cosmos_nemo.data.captioned_video import CaptionedVideoTaskEncoder, as_latents, encode_batch
-from cosmos_nemo.data.energon import train_loader as latent_loader
+from cosmos_nemo.data.latents import train_loader as latent_loader
 from cosmos_nemo.data.loader import train_loader
+from cosmos_nemo.data.manifest import EncoderRef, read_manifest
 from cosmos_nemo.data.raw_video import ClipWindow
-from cosmos_nemo.data.schema import EncoderRef, read_manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan

@@ -2,9 +2,10 @@
 
 import pytest
 
+from cosmos_nemo.catalog import RECIPES
 from cosmos_nemo.data.clip_specs import CLIP_SPECS, FAMILIES, clip_spec
-from cosmos_nemo.data.schema import SAMPLE_TYPES, TASKS
-from recipes.catalog import RECIPES
+from cosmos_nemo.data.manifest import TASKS
+from cosmos_nemo.data.schema import SAMPLE_TYPES
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from cosmos_nemo.data import loader
-from cosmos_nemo.data.frames import VideoError
 from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder, VideoBatch, cut
-from cosmos_nemo.data.samples import VideoSample
+from cosmos_nemo.data.schema import VideoSample
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.stream import TimedStream
+from cosmos_nemo.media.pictures import VideoError
 from tests.data.shards import write_dataset
 from tests.data.videos import noise, write
 

@@ -6,7 +6,8 @@ from itertools import islice
 
 import pytest
 
-from cosmos_nemo.data.energon import SkippedSamples, train_loader
+from cosmos_nemo.data.latents import train_loader
+from cosmos_nemo.data.loader import SkippedSamples
 from cosmos_nemo.data.reading_errors import plain_error
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.stream import TimedStream

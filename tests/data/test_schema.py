@@ -6,17 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cosmos_nemo.data.manifest import EncoderRef, Manifest, ShardRecord, check_shards, read_manifest
 from cosmos_nemo.data.schema import (
     DiffusionSample,
-    EncoderRef,
-    Manifest,
     SampleError,
-    ShardRecord,
     TokenSample,
     VideoSample,
-    check_shards,
     from_parts,
-    read_manifest,
     sample_id,
     to_parts,
 )

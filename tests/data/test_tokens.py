@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from cosmos_nemo.data.energon import DiffusionTaskEncoder
+from cosmos_nemo.data.latents import DiffusionTaskEncoder
 from cosmos_nemo.data.loader import SkippedSamples, train_loader, val_loader
 from cosmos_nemo.data.schema import sample_id
 from cosmos_nemo.data.tokens import TokenTaskEncoder, collate_tokens

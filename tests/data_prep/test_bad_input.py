@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from cosmos_nemo.data.schema import read_manifest
+from cosmos_nemo.data.manifest import read_manifest
 from cosmos_nemo.errors import UserError
 from data_prep.shards import make_shards
 from tests.data_prep.conftest import add_clip

@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from cosmos_nemo.data.schema import read_manifest
+from cosmos_nemo.data.manifest import read_manifest
 from cosmos_nemo.errors import UserError
 from data_prep.__main__ import app, main
 

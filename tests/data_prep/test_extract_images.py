@@ -3,8 +3,10 @@
 import pytest
 from typer.testing import CliRunner
 
-from cosmos_nemo.data.frames import probe_video, read_image, read_indices
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_indices
+from cosmos_nemo.media.pictures import read_image
+from cosmos_nemo.media.probe import probe_video
 from data_prep.__main__ import app
 from data_prep.images import extract_images
 from tests.data_prep.conftest import add_clip

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_nemo.data.frames import probe_video, read_frames, read_indices, resampled_indices
 from cosmos_nemo.data.loader import train_loader
-from cosmos_nemo.data.schema import TokenSample, VideoSample, from_parts, read_manifest
+from cosmos_nemo.data.manifest import read_manifest
+from cosmos_nemo.data.schema import TokenSample, VideoSample, from_parts
 from cosmos_nemo.data.tokens import TokenTaskEncoder
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_frames, read_indices, resampled_indices
+from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network

@@ -10,8 +10,9 @@ import imageio_ffmpeg
 import pytest
 from typer.testing import CliRunner
 
-from cosmos_nemo.data.frames import probe_video, read_frames
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_frames
+from cosmos_nemo.media.probe import probe_video
 from data_prep.__main__ import app
 from data_prep.hdvila import HdvilaReport, cut_indices, download_originals, has_sound, parse_time, read_clips
 from tests.data import videos

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cosmos_nemo.data.frames import probe_video, read_indices
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_indices
+from cosmos_nemo.media.probe import probe_video
 from data_prep.options import options_for
 from data_prep.preview import FRAME_WIDTH, MARGIN, write_preview
 from data_prep.shards import make_shards

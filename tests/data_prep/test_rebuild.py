@@ -6,8 +6,9 @@ from itertools import islice
 import pytest
 from typer.testing import CliRunner
 
-from cosmos_nemo.data.energon import train_loader
-from cosmos_nemo.data.schema import EncoderRef, read_manifest, to_parts
+from cosmos_nemo.data.latents import train_loader
+from cosmos_nemo.data.manifest import EncoderRef, read_manifest
+from cosmos_nemo.data.schema import to_parts
 from cosmos_nemo.errors import UserError
 from data_prep.__main__ import app
 from data_prep.reading import read_dataset

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cosmos_nemo.data.frames import probe_video
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.probe import probe_video
 from data_prep.sample import SampleOptions, write_sample
 
 SMALL = {"num_videos": 6, "num_frames": 6, "height": 32, "width": 48}

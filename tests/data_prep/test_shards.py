@@ -7,10 +7,11 @@ from itertools import islice
 import pytest
 import torch
 
-from cosmos_nemo.data.energon import train_loader, val_loader
-from cosmos_nemo.data.frames import probe_video, read_frames
-from cosmos_nemo.data.schema import check_shards, read_manifest
+from cosmos_nemo.data.latents import train_loader, val_loader
+from cosmos_nemo.data.manifest import check_shards, read_manifest
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.frames import read_frames
+from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.tokenizers.text import load_t5
 from cosmos_nemo.tokenizers.wan import load_wan
 from data_prep.samples import SampleMaker

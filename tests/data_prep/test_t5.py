@@ -9,8 +9,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from cosmos_nemo.data.frames import VideoError
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.pictures import VideoError
 from cosmos_nemo.tokenizers.text import load_t5
 from data_prep.__main__ import app
 from data_prep.embeddings import read_embedding

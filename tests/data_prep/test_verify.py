@@ -9,8 +9,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from cosmos_nemo.data.energon import train_loader
-from cosmos_nemo.data.schema import VideoSample, read_manifest
+from cosmos_nemo.data.latents import train_loader
+from cosmos_nemo.data.manifest import read_manifest
+from cosmos_nemo.data.schema import VideoSample
 from cosmos_nemo.errors import UserError
 from data_prep.__main__ import app
 from data_prep.options import options_for

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from cosmos_nemo.data.frames import probe_video, read_frames
+from cosmos_nemo.media.frames import read_frames
+from cosmos_nemo.media.probe import probe_video
 from data_prep.video import write_video
 
 

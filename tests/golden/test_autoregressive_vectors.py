@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cosmos_nemo.diffusion.schedule import warmup_cosine
+from cosmos_nemo.numerics.schedule import warmup_cosine
 from tests.distributed import run_ranks
 from tests.golden.test_shared_vectors import run_captured
 

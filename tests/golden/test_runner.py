@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.golden import run
+from cosmos_nemo.golden.runner import run
 from tests.golden.folders import entry, lr_case, write_manifest
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cosmos_nemo.golden import run
+from cosmos_nemo.golden.runner import run
 from tests.distributed import run_ranks
 
 BUILT = "predict2|rope|lr_|ema"

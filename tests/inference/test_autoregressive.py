@@ -12,7 +12,7 @@ from cosmos_nemo.inference.autoregressive_plan import AutoregressivePlan, make_p
 from cosmos_nemo.inference.generate import generate, make_options
 from cosmos_nemo.inference.jobs import make_jobs
 from cosmos_nemo.inference.source import open_source
-from cosmos_nemo.inference.video_io import read_frames, to_unit, write_video
+from cosmos_nemo.media.writing import read_frames, to_unit, write_video
 from cosmos_nemo.tokenizers.load import load_discrete_tokenizer, load_video_tokenizer
 from cosmos_nemo.tokenizers.tiny import write_tiny_wan
 from tests.checkpoints.networks import name_the_size

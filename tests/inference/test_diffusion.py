@@ -8,7 +8,7 @@ from cosmos_nemo.inference import diffusion as diffusion_module
 from cosmos_nemo.inference.conditioning import encode_conditional_frames
 from cosmos_nemo.inference.generate import generate
 from cosmos_nemo.inference.source import open_source
-from cosmos_nemo.inference.video_io import cover_and_crop, read_frames, to_unit, write_video
+from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_unit, write_video
 from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_nemo.data.frames import probe_video, read_frames
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference import reconstruct as room
 from cosmos_nemo.inference.latent_statistics import write_latent_statistics
 from cosmos_nemo.inference.reconstruct import ReconstructOptions, reconstruct
+from cosmos_nemo.media.frames import read_frames
+from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.tokenizers.cosmos.tokenizer import Coded, load_cosmos_tokenizer
 from cosmos_nemo.tokenizers.tiny import write_tiny_wan
 

@@ -2,10 +2,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cosmos_nemo.checkpoints.convert import infer_config, load_published_into
-from cosmos_nemo.checkpoints.world import model_parallel_world
+from cosmos_nemo.checkpoints.convert import load_published_into
+from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.diffusion.sampler import initial_noise
 from cosmos_nemo.inference.sampling import sample_latents
+from cosmos_nemo.parallel.process import model_parallel_world
 from tests.checkpoints.networks import TINY, model_of, random_published
 
 SHAPE = (1, 16, 3, 6, 8)

@@ -11,8 +11,8 @@ from torch import Tensor
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import write_published
 from cosmos_nemo.checkpoints.megatron import save_imported
-from cosmos_nemo.checkpoints.world import model_parallel_world
-from cosmos_nemo.inference.video_io import write_image, write_video
+from cosmos_nemo.media.writing import write_image, write_video
+from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
 from tests.checkpoints.networks import TINY_NAMED, model_of, random_published
 

@@ -9,8 +9,8 @@ import torch
 
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.megatron import save_imported
-from cosmos_nemo.checkpoints.world import model_parallel_world
-from cosmos_nemo.inference.video_io import write_image, write_video
+from cosmos_nemo.media.writing import write_image, write_video
+from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network

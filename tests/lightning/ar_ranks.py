@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cosmos_nemo import platform
+from cosmos_nemo.platform.install import install
 from tests.lightning import ranks
 
 CONFIG = {
@@ -27,7 +27,8 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
 
     def parts() -> tuple[Any, Any]:
         from cosmos_nemo.lightning.autoregressive import ARDataModule, ARModule
-        from cosmos_nemo.models.autoregressive import ARConfig, NextTokenObjective
+        from cosmos_nemo.models.autoregressive.config import ARConfig
+        from cosmos_nemo.models.autoregressive.loss import NextTokenObjective
 
         module = ARModule(
             ARConfig(**(CONFIG | changes.get("model", {}))),
@@ -38,7 +39,7 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
         data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0} | changes.get("data", {})
         return module, ARDataModule(path=shards, **data)
 
-    platform.install(nemo=True)
+    install(nemo=True)
     return ranks.run(parts, root, name, **({"schedule": cosine(2), "lr": 1e-2} | changes))
 
 
@@ -59,7 +60,7 @@ TEXT = {
 
 def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str, Any]:
     """Everything that needs one process."""
-    platform.install(nemo=True)
+    install(nemo=True)
     from cosmos_nemo.models.common.lora import LoRA
 
     runs = Path(root) / "p/g"
@@ -120,7 +121,7 @@ PARALLEL = {
 
 def two_processes(tokens: str, root: str) -> dict[str, Any]:
     """Everything that needs two processes; the runs of one process are already there."""
-    platform.install(nemo=True)
+    install(nemo=True)
     from cosmos_nemo.models.common.lora import LoRA
 
     runs = Path(root) / "p/g"
@@ -138,7 +139,8 @@ def two_processes(tokens: str, root: str) -> dict[str, Any]:
 def published(root: str, name: str) -> dict[str, torch.Tensor]:
     """Published weights of a run, as export writes them."""
     from cosmos_nemo.checkpoints import convert, megatron
-    from cosmos_nemo.models.autoregressive import ARConfig, AutoregressiveTransformer
+    from cosmos_nemo.models.autoregressive.config import ARConfig
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
     from tests.models.dit_cases import one_process_parallel_state
 
     one_process_parallel_state()

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from cosmos_nemo import platform
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.platform.install import install
 from tests.distributed import free_port
 
 STEPS = 6
@@ -53,7 +53,7 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
 def run(parts: Callable[[], tuple[Any, Any]], root: str, name: str, **changes: Any) -> int | None:
     """Trains what `parts` makes, a module and its data, as run `name` below `root`."""
     new_world(root)
-    platform.install(nemo=True)
+    install(nemo=True)
     import nemo.lightning as nl
 
     from cosmos_nemo.lightning.optim import LambdaLinear, UniformDecayOptimizer
@@ -149,7 +149,7 @@ def killed(shards: str, root: str, name: str) -> None:
 
 def one_process(shards: str, root: str) -> dict[str, Any]:
     """Everything that needs one process; the run `killed` is already there."""
-    platform.install(nemo=True)
+    install(nemo=True)
     seen: dict[str, Any] = {}
     fit(shards, root, "straight", log={"wandb": "offline"})
     fit(shards, root, "killed")
@@ -273,7 +273,7 @@ def _loads_without_nemo(root: str, run: Path) -> bool:
 
 def two_processes(shards: str, root: str) -> dict[str, Any]:
     """Everything that needs two processes; the run `straight` of one process is already there."""
-    platform.install(nemo=True)
+    install(nemo=True)
     runs = Path(root) / "p/g"
     fit(shards, root, "data2", data={"num_workers": 1})
     copy_starts({runs / name: runs / "straight" for name in ("tensor2", "context2")}, Path(root) / "copied")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_nemo.checkpoints import layout
-from cosmos_nemo.data.schema import write_text_atomic
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import write_text
 from cosmos_nemo.lightning.run_folder import (
     Resume,
     RunLog,
@@ -15,6 +14,7 @@ from cosmos_nemo.lightning.run_folder import (
     choose_start,
     remove_debris,
 )
+from cosmos_nemo.runs import layout
 
 MODEL = {"num_layers": 2, "hidden_size": 128}
 
@@ -36,7 +36,7 @@ def test_empty_folder_is_a_new_run(tmp_path: Path) -> None:
 
 def test_newest_undamaged_checkpoint_is_taken_whatever_latest_says(tmp_path: Path) -> None:
     run = _run(tmp_path / "run", 3, 6, 9)
-    write_text_atomic(run / "checkpoints" / "latest_checkpoint.txt", "iter_000000003\n")
+    write_text(run / "checkpoints" / "latest_checkpoint.txt", "iter_000000003\n")
     (run / "checkpoints/iter_000000009/weights/data").write_bytes(b"x")
     (run / "checkpoints/.tmp-iter_000000012").mkdir()
     start = choose_start(run, Resume(), MODEL)

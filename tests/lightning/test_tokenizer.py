@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cosmos_nemo.inference.strip import CELL_HEIGHT, GAP, LABEL_WIDTH
+from cosmos_nemo.media.strip import CELL_HEIGHT, GAP, LABEL_WIDTH
 from tests.distributed import run_ranks
 from tests.lightning.ranks import rows, weights
 from tests.lightning.shards import write_shards

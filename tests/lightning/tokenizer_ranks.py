@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cosmos_nemo import platform
+from cosmos_nemo.platform.install import install
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from tests.data.shards import write_dataset
 from tests.data.videos import noise, write
@@ -21,7 +21,7 @@ DV = CosmosTokenizerConfig(discrete=True, spatial_compression=16, levels=(4, 3),
 
 def write_videos(folder: Path) -> Path:
     """A dataset of eight small videos for training and two for validation."""
-    from cosmos_nemo.data.samples import VideoSample
+    from cosmos_nemo.data.schema import VideoSample
 
     folder.mkdir()
 
@@ -63,7 +63,7 @@ class MeanColours(torch.nn.Module):
 
 def one_process(shards: str, latents: str, root: str) -> dict[str, Any]:
     """Everything that needs one process."""
-    platform.install(nemo=True)
+    install(nemo=True)
     folder = Path(root)
     seen: dict[str, Any] = {}
     turned = {"flip_probability": 0.5, "reverse_probability": 0.5}
@@ -152,5 +152,5 @@ def _loads_without_nemo(root: str, folder: Path) -> bool:
 
 def two_processes(shards: str, root: str) -> None:
     """What one process did as `workers`, on two."""
-    platform.install(nemo=True)
+    install(nemo=True)
     fit(shards, root, "data2", CV, data={"num_workers": 1})

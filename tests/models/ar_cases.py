@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion.keyed import generator
-from cosmos_nemo.models.autoregressive import ARConfig, AutoregressiveTransformer
+from cosmos_nemo.models.autoregressive.config import ARConfig
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 from cosmos_nemo.models.common.lora import AdaptedColumn, LoRA, adapted_layers, add_lora
+from cosmos_nemo.numerics.keyed import generator
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 
 LATENT_SHAPE = (3, 4, 5)

@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.models.autoregressive import (
-    ARConfig,
-    AutoregressiveTransformer,
-    KVCache,
-    NextTokenObjective,
-    next_token_labels,
-    next_token_loss,
-)
+from cosmos_nemo.models.autoregressive.cache import KVCache
+from cosmos_nemo.models.autoregressive.config import ARConfig
+from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 from tests.models.ar_cases import (
     LATENT_SHAPE,
     ar_adapt,
@@ -72,7 +68,7 @@ OBJECTIVE = NextTokenObjective(z_loss_coeff=1e-2)  # large enough to be seen in 
 
 def compare_layouts(checkpoint_dir: str) -> dict[str, Outcome]:
     """Loss, gradient norm, whole gradients and parameters after one clipped step, serially and for every layout."""
-    from cosmos_nemo.platform import install
+    from cosmos_nemo.platform.install import install
 
     install()
     torch.set_num_threads(1)

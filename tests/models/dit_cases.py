@@ -7,8 +7,9 @@ import os
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion.keyed import generator
-from cosmos_nemo.models.dit import DiT, DiTConfig, Predict2Video2WorldTinyConfig
+from cosmos_nemo.models.dit.config import DiTConfig, Predict2Video2WorldTinyConfig
+from cosmos_nemo.models.dit.model import DiT
+from cosmos_nemo.numerics.keyed import generator
 
 
 def one_process_parallel_state() -> None:

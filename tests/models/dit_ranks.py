@@ -43,7 +43,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def compare_layouts(checkpoint_dir: str) -> dict[str, Outcome]:
     """Loss, full gradients and parameters after one optimizer step, serially and for every layout and shape."""
-    from cosmos_nemo.platform import install
+    from cosmos_nemo.platform.install import install
 
     install()
     torch.set_num_threads(1)
@@ -62,7 +62,7 @@ def compare_layouts(checkpoint_dir: str) -> dict[str, Outcome]:
 
 def _fresh(settings: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of a new network."""
-    from cosmos_nemo.models.dit import DiT
+    from cosmos_nemo.models.dit.model import DiT
 
     set_parallel_state(settings)
     model = DiT(tiny_config(**settings))
@@ -95,7 +95,7 @@ def _checkpoint_across_sizes(folder: str) -> Outcome:
 
 
 def _model(settings: dict[str, Any]) -> Any:
-    from cosmos_nemo.models.dit import DiT
+    from cosmos_nemo.models.dit.model import DiT
 
     set_parallel_state(settings)
     model = DiT(tiny_config(**settings))

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.autoregressive import AUTOREGRESSIVE, AutoregressiveTransformer, KVCache
+from cosmos_nemo.models.autoregressive.cache import KVCache
+from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 from tests.models.ar_cases import LATENT_SHAPE, ar_config, ar_inputs, ar_text_config
 from tests.models.dit_cases import one_process_parallel_state
 

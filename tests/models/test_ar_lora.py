@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.autoregressive import AutoregressiveTransformer
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 from cosmos_nemo.models.common.lora import LoRA, adapted_layers, add_lora, merge_adapters
 from tests.models.ar_cases import ar_adapt, ar_inputs, ar_randomise, ar_text_config
 from tests.models.dit_cases import one_process_parallel_state

@@ -6,13 +6,8 @@ import pytest
 import torch
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.autoregressive import (
-    AutoregressiveTransformer,
-    continue_tokens,
-    greedy,
-    top_p_pick,
-    top_p_probabilities,
-)
+from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
+from cosmos_nemo.models.autoregressive.sampling import continue_tokens, greedy, top_p_pick, top_p_probabilities
 from cosmos_nemo.models.common.linear import store_by_inputs
 from tests.models.ar_cases import ar_config, ar_inputs, ar_randomise, ar_text_config
 from tests.models.dit_cases import one_process_parallel_state

@@ -8,7 +8,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.dit import PREDICT2, DiT, forward_flops
+from cosmos_nemo.models.dit.config import PREDICT2
+from cosmos_nemo.models.dit.flops import forward_flops
+from cosmos_nemo.models.dit.model import DiT
 from tests.models.dit_cases import batch, one_process_parallel_state, tiny_config
 
 PUBLISHED_PARAMETERS = {

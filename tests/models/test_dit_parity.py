@@ -13,7 +13,8 @@ from benchmarks.diffusers_peer import build_peer, peer_forward
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients
 from cosmos_nemo.checkpoints.published import read_published
 from cosmos_nemo.models.common.rope import rope_angles
-from cosmos_nemo.models.dit import DiT, DiTConfig
+from cosmos_nemo.models.dit.config import DiTConfig
+from cosmos_nemo.models.dit.model import DiT
 from tests.models.dit_cases import batch, mean_square_loss, one_process_parallel_state, randomise, tiny_config
 
 

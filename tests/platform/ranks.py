@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosmos_nemo import platform
+from cosmos_nemo.platform.install import install
 
 
 def _toy_model() -> nn.Module:
@@ -101,7 +101,7 @@ def _states(model: nn.Module, optimizer: Any, is_loading: bool) -> dict[str, Any
 def train_save_load(folder: str, tensor: int, bf16: bool = False) -> list[dict[str, Any]]:
     """Trains, saves and loads in fp32, and in bf16 as well if asked."""
     os.environ["TOY_TENSOR_PARALLEL"] = str(tensor)
-    platform.install()
+    install()
     from megatron.core import parallel_state
 
     torch.distributed.init_process_group("gloo")
@@ -154,14 +154,14 @@ def what_users_see() -> dict[str, Any]:
     modules_before = set(sys.modules)
     importlib_silent = "megatron" not in modules_before
     current_device, tensor = torch.cuda.current_device, torch.tensor
-    platform.install()
-    platform.install()
+    install()
+    install()
     import megatron.core
     from megatron.core.optimizer import optimizer
 
     megatron.core.__version__, known = "0.99.0", megatron.core.__version__
     try:
-        platform.install()
+        install()
         refused = ""
     except ValueError as error:
         refused = f"{type(error).__name__}: {error}"

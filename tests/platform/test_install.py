@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cosmos_nemo import platform
+from cosmos_nemo.platform.table import assumptions
 from tests.distributed import run_ranks
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the stand-ins are for machines without CUDA")
@@ -49,7 +49,7 @@ def test_one_two_data_parallel_and_two_tensor_parallel_ranks_agree_and_resume(tm
 
 
 def test_every_lifted_assumption_has_a_place_and_a_reason() -> None:
-    rows = platform.assumptions()
+    rows = assumptions()
     assert len({row.where for row in rows}) == len(rows)
     assert all(row.where and row.assumes and row.here for row in rows)
     assert {row.kind for row in rows} == {"namespace", "methods", "replaced", "gap"}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cosmos_nemo import catalog
 from cosmos_nemo.errors import UserError
-from recipes import catalog, checks
+from recipes.launch import checks
 
 pytestmark = pytest.mark.nemo
 

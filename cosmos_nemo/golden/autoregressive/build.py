@@ -12,7 +12,8 @@ from cosmos_nemo.golden.network import NotDivisibleError
 from cosmos_nemo.golden.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cosmos_nemo.models.autoregressive import ARConfig, AutoregressiveTransformer
+    from cosmos_nemo.models.autoregressive.config import ARConfig
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
 TEXT_TO_VIDEO = "text_to_video"
 """Upstream's `training_type` of networks with a begin-of-video token."""
@@ -24,7 +25,7 @@ def build_config(settings: Mapping[str, Any], **overrides: Any) -> "ARConfig":
     Raises:
         UserError: a setting that this project does not build, or one that is missing.
     """
-    from cosmos_nemo.models.autoregressive import ARConfig
+    from cosmos_nemo.models.autoregressive.config import ARConfig
 
     if settings.get("qk_norm", True) is not True:
         raise UserError("qk_norm=False is not built; every published network normalises queries and keys")
@@ -74,7 +75,7 @@ def build_model(
         UserError: the config asks for something this project does not build, or the weights do not fit.
     """
     from cosmos_nemo.checkpoints.convert import load_published_into
-    from cosmos_nemo.models.autoregressive import AutoregressiveTransformer
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
     size = runtime.tensor_model_parallel_size
     for what, key in (("heads", "n_heads"), ("key/value heads", "n_kv_heads"), ("MLP size", "ffn")):

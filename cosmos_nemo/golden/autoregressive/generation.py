@@ -8,7 +8,7 @@ from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cosmos_nemo.models.autoregressive import AutoregressiveTransformer
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
 _PROBABILITIES = re.compile(r"top_p\.filtered_probs_T(?P<temperature>[0-9.]+)_p(?P<top_p>[0-9.]+)")
 
@@ -16,7 +16,7 @@ _PROBABILITIES = re.compile(r"top_p\.filtered_probs_T(?P<temperature>[0-9.]+)_p(
 def check_generation(model: "AutoregressiveTransformer", case: Case, io: Tensors, runtime: Runtime) -> list[Comparison]:
     """Compare every greedy sequence token for token, and every set of filtered probabilities."""
     from cosmos_nemo.golden.autoregressive.network import inputs_of
-    from cosmos_nemo.models.autoregressive import continue_tokens, top_p_probabilities
+    from cosmos_nemo.models.autoregressive.sampling import continue_tokens, top_p_probabilities
 
     model.eval()
     comparisons = []

@@ -15,7 +15,7 @@ from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cosmos_nemo.models.autoregressive import AutoregressiveTransformer
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
 _HIDDEN = re.compile(r"hidden_after_layer(\d+)")
 _NORMED = re.compile(r"layer(\d+)_([qk])_norm_out")

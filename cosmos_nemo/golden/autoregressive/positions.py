@@ -14,7 +14,7 @@ from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
 
 if TYPE_CHECKING:
-    from cosmos_nemo.models.autoregressive import ARConfig
+    from cosmos_nemo.models.autoregressive.config import ARConfig
 
 _EMBEDDING = re.compile(r"d(?P<dim>\d+)_(?P<T>\d+)x(?P<H>\d+)x(?P<W>\d+)")
 
@@ -92,7 +92,7 @@ def _tables(case: Case) -> Mapping[str, Mapping[str, Any]]:
 
 def _config(table: Mapping[str, Any]) -> "ARConfig":
     """A network of one head whose width is the table's."""
-    from cosmos_nemo.models.autoregressive import ARConfig
+    from cosmos_nemo.models.autoregressive.config import ARConfig
 
     dim = table["dim"]
     return ARConfig(num_layers=1, hidden_size=dim, num_attention_heads=1, kv_channels=dim, **position_settings(table))

@@ -16,8 +16,8 @@ _ROLE = re.compile(r"tp(\d+)\.rank(\d+)")
 
 def check_shards(case: Case, weights: Mapping[str, Tensor]) -> list[Comparison]:
     """Compare every file that upstream's script cuts, for every size the case has, and the merge of each set."""
-    from cosmos_nemo.checkpoints.autoregressive import AUTOREGRESSIVE
     from cosmos_nemo.checkpoints.shards import MergedShards, part_of
+    from cosmos_nemo.families.autoregressive import AUTOREGRESSIVE
 
     whole = {name.removeprefix(AUTOREGRESSIVE.prefix): tensor for name, tensor in weights.items()}
     comparisons, sets = [], defaultdict(dict)

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion.schedule import warmup_cosine
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.autoregressive.build import build_model
 from cosmos_nemo.golden.compare import Comparison, compare, compare_names, not_comparable
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.numerics.schedule import warmup_cosine
 
 if TYPE_CHECKING:
-    from cosmos_nemo.models.autoregressive import AutoregressiveTransformer, NextTokenObjective
-    from cosmos_nemo.models.autoregressive.loss import NextTokenLoss
+    from cosmos_nemo.models.autoregressive.loss import NextTokenLoss, NextTokenObjective
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
 
 def check_training(
@@ -52,7 +52,7 @@ def loss_of(model: "AutoregressiveTransformer", case: Case, io: Tensors, logits:
 
 
 def _loss(model: "AutoregressiveTransformer", case: Case, tokens: Tensor, logits: Tensor) -> "NextTokenLoss":
-    from cosmos_nemo.models.autoregressive import next_token_loss
+    from cosmos_nemo.models.autoregressive.loss import next_token_loss
 
     objective = _objective(case)
     return next_token_loss(
@@ -65,7 +65,7 @@ def _loss(model: "AutoregressiveTransformer", case: Case, tokens: Tensor, logits
 
 
 def _objective(case: Case) -> "NextTokenObjective":
-    from cosmos_nemo.models.autoregressive import NextTokenObjective
+    from cosmos_nemo.models.autoregressive.loss import NextTokenObjective
 
     _, H, W = case.setting("latent")
     given = case.setting("ignore_first_num_tokens") + 1
@@ -75,7 +75,7 @@ def _objective(case: Case) -> "NextTokenObjective":
 
 
 def _labels(model: "AutoregressiveTransformer", case: Case, tokens: Tensor) -> Tensor:
-    from cosmos_nemo.models.autoregressive import next_token_labels
+    from cosmos_nemo.models.autoregressive.loss import next_token_labels
 
     return next_token_labels(
         tokens, latent_shape=tuple(case.setting("latent")), config=model.config, objective=_objective(case)

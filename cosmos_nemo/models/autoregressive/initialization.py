@@ -7,8 +7,8 @@ import re
 import torch
 from torch import Tensor, nn
 
-from cosmos_nemo.diffusion.keyed import generator
 from cosmos_nemo.models.common.sharded import ShardedModule
+from cosmos_nemo.numerics.keyed import generator
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 
 _LAYER = re.compile(r"decoder\.layers\.(\d+)\.")

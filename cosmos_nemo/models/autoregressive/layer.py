@@ -10,7 +10,6 @@ from torch import Tensor
 from cosmos_nemo.models.autoregressive.cache import KVCache
 from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.common.attention import grouped_attention
-from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.heads import normalised_heads
 from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.lora import split_gated
@@ -20,6 +19,7 @@ from cosmos_nemo.models.common.sharded import ShardedModule
 from cosmos_nemo.models.common.swiglu import swiglu
 from cosmos_nemo.parallel.collectives import gather_tokens_for_split_use, group_rank, group_size
 from cosmos_nemo.parallel.context import heads_to_sequence, sequence_to_heads
+from cosmos_nemo.parallel.groups import Groups
 
 
 @dataclass(frozen=True, kw_only=True)

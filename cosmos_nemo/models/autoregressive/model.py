@@ -16,12 +16,12 @@ from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.autoregressive.initialization import initialize
 from cosmos_nemo.models.autoregressive.layer import Surroundings, TransformerLayer, token_norm
 from cosmos_nemo.models.autoregressive.positions import absolute_embedding, rotary_angles
-from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.linear import column_linear, unused_init
 from cosmos_nemo.models.common.recompute import run_layers
 from cosmos_nemo.models.common.sharded import ShardedModule, mark_tensor_parallel, without_initialization
 from cosmos_nemo.parallel.collectives import gather_tokens, group_rank, group_size
 from cosmos_nemo.parallel.context import TokenRange, split_range
+from cosmos_nemo.parallel.groups import Groups
 
 LatentShape = tuple[int, int, int]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion.keyed import generator
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.autoregressive.cache import KVCache
 from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer, LatentShape
+from cosmos_nemo.numerics.keyed import generator
 
 Pick = Callable[[Tensor, int], Tensor]
 """Chooses tokens [B] from logits [B, V] for a position in the sequence."""

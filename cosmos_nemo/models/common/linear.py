@@ -10,9 +10,9 @@ from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParall
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
-from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.sharded import mark_tensor_parallel
 from cosmos_nemo.parallel.collectives import group_size
+from cosmos_nemo.parallel.groups import Groups
 
 
 class Column(ColumnParallelLinear):

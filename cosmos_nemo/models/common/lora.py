@@ -12,9 +12,9 @@ from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParall
 from megatron.core.transformer.mlp import apply_swiglu_sharded_factory
 from torch import Tensor, nn
 
-from cosmos_nemo.diffusion.keyed import generator
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.common.sharded import mark_tensor_parallel, sharded_state_of
+from cosmos_nemo.numerics.keyed import generator
 from cosmos_nemo.parallel.collectives import (
     gather_tokens_for_split_use,
     group_rank,

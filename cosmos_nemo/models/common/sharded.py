@@ -14,7 +14,7 @@ from megatron.core.utils import make_sharded_tensor_for_checkpoint, make_tp_shar
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from cosmos_nemo.diffusion.keyed import generator
+from cosmos_nemo.numerics.keyed import generator
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 
 

@@ -8,7 +8,7 @@ import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.common.divisors import common_divisors
+from cosmos_nemo.parallel.sizes import common_divisors
 
 
 @dataclass(kw_only=True)

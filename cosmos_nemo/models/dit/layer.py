@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosmos_nemo.models.common.attention import core_attention
-from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.heads import normalised_heads
 from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm, norm_modulate
@@ -20,6 +19,7 @@ from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.layout import Layout
 from cosmos_nemo.parallel.collectives import gather_tokens_for_split_use, group_size, sum_forward, sum_gradient
 from cosmos_nemo.parallel.context import heads_to_sequence, pad_tokens, sequence_to_heads
+from cosmos_nemo.parallel.groups import Groups
 
 
 class AdaLN(ShardedModule):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 from cosmos_nemo.parallel.context import TokenRange, split_range
+from cosmos_nemo.parallel.groups import Groups
 
 
 @dataclass(frozen=True, kw_only=True)

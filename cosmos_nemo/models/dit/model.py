@@ -11,7 +11,6 @@ from megatron.core.enums import ModelType
 from torch import Tensor, nn
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.models.common.groups import Groups
 from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm, norm_modulate
 from cosmos_nemo.models.common.recompute import run_layers
@@ -21,6 +20,7 @@ from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.layer import AdaLN, DiTBlock
 from cosmos_nemo.models.dit.layout import Layout
 from cosmos_nemo.parallel.collectives import gather_tokens, sum_gradient
+from cosmos_nemo.parallel.groups import Groups
 
 
 class PatchEmbed(ShardedModule):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cosmos_nemo.files import staged, write_json
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.fsq import FiniteScalarQuantizer
 from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork, time_first
@@ -59,10 +58,12 @@ def export_jit(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes that become constants are warned of; tests run other sizes
             traced = torch.jit.trace(module, example, check_trace=False)
-        files.append(_write(place / name, lambda temporary, traced=traced: torch.jit.save(traced, str(temporary))))
+        with staged(place / name, overwrite=True) as temporary:
+            torch.jit.save(traced, str(temporary))
+        files.append(place / name)
     description = {"architectures": ["CosmosTokenizer"], "name": config.name, **config.sizes()}
-    text = json.dumps(description, indent=2) + "\n"
-    files.append(_write(place / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8")))
+    write_json(place / CONFIG, description)
+    files.append(place / CONFIG)
     if mean_std is not None:
         files.append(write_mean_std(place, mean_std))
     return tuple(files)
@@ -76,7 +77,9 @@ def write_mean_std(folder: Path, mean_std: tuple[Tensor, Tensor]) -> Path:
         mean_std: (mean, std), shape [C, n] each; see `tokenizer.latent_statistics`.
     """
     pair = tuple(statistic.detach().cpu().to(torch.bfloat16) for statistic in mean_std)
-    return _write(folder / MEAN_STD, lambda temporary: torch.save(pair, temporary))
+    with staged(folder / MEAN_STD, overwrite=True) as temporary:
+        torch.save(pair, temporary)
+    return folder / MEAN_STD
 
 
 def _published_modules(
@@ -154,16 +157,3 @@ class _InverseQuantizer(nn.Module):
 
     def forward(self, indices_B_T_H_W: Tensor) -> Tensor:
         return self.quantizer.codes(indices_B_T_H_W)
-
-
-def _write(file: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under a temporary name, flush it and rename it."""
-    temporary = file.with_name(f".tmp-{os.getpid()}-{file.name}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return file

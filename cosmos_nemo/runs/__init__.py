@@ -1,0 +1,1 @@
+"""The folder of a training run: its layout and what it says about itself."""
