@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cosmos_nemo.data import schema
+from cosmos_nemo.data import manifest, schema
 
 LATENT_SHAPE = (16, 3, 6, 10)
 TEXT_WIDTH = 64
@@ -26,7 +26,7 @@ def write_shards(
             keys = [f"{split}{i:04d}" for i in range(count) if i % (shards if split == "train" else 1) == shard]
             records.append(_write_shard(folder, f"{split}-{shard:06d}.tar", split, keys, latent_shape))
     _index(folder, [record.name for record in records])
-    schema.Manifest(
+    manifest.Manifest(
         task="video2world" if latent_shape[1] > 1 else "text2image",
         num_frames=1 + 4 * (latent_shape[1] - 1),
         height=8 * latent_shape[2],
@@ -36,15 +36,15 @@ def write_shards(
         latent_dtype="bfloat16",
         text_width=TEXT_WIDTH,
         text_length=8,
-        video_tokenizer=schema.EncoderRef(path="none", sha256=""),
-        text_encoder=schema.EncoderRef(path="none", sha256=""),
+        video_tokenizer=manifest.EncoderRef(path="none", sha256=""),
+        text_encoder=manifest.EncoderRef(path="none", sha256=""),
         seed=0,
         shards=tuple(records),
     ).write(folder)
     return folder
 
 
-def _write_shard(folder: Path, name: str, split: str, keys: list[str], latent_shape: tuple) -> schema.ShardRecord:
+def _write_shard(folder: Path, name: str, split: str, keys: list[str], latent_shape: tuple) -> manifest.ShardRecord:
     with tarfile.open(folder / name, "w") as tar:
         for key in keys:
             for part, content in schema.to_parts(_sample(key, latent_shape)).items():
@@ -52,7 +52,7 @@ def _write_shard(folder: Path, name: str, split: str, keys: list[str], latent_sh
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     content = (folder / name).read_bytes()
-    return schema.ShardRecord(
+    return manifest.ShardRecord(
         name=name, split=split, bytes=len(content), samples=len(keys), sha256=hashlib.sha256(content).hexdigest()
     )
 
