@@ -33,6 +33,11 @@ ENTRIES: tuple[Entry, ...] = (
         description="Predict2 Video2World, 4 layers, for a CPU: try the whole walk in minutes",
     ),
     Entry(
+        name="cosmos_v2w_tiny_lora",
+        module="diffusion",
+        description="Predict2 Video2World, the tiny one: adapters of rank 4 on a frozen network",
+    ),
+    Entry(
         name="cosmos_v2w_2b",
         module="diffusion",
         description="Predict2 Video2World 2B, 8 GPUs: context parallel 2, data parallel 4",

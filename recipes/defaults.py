@@ -12,6 +12,22 @@ def task(model: run.Config, data: run.Config, trainer: run.Config, optim: run.Co
     return run.Partial(train, model=model, data=data, trainer=trainer, optim=optim, log=log, resume=resume())
 
 
+def with_adapters(task: run.Partial, name: str, *, rank: int, init: str) -> run.Partial:
+    """Turn a recipe into one that trains adapters on its network, frozen; alpha is the rank.
+
+    Args:
+        task: the recipe; changed in place.
+        name: of the new recipe.
+        rank: of the adapters.
+        init: see `LoRA`.
+    """
+    from cosmos_nemo.models.common.lora import LoRA
+
+    task.model.lora = run.Config(LoRA, rank=rank, alpha=float(rank), init=init)
+    task.log.name = task.log.recipe = name
+    return task
+
+
 def trainer(
     *,
     max_steps: int = 1000,

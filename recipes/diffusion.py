@@ -87,6 +87,11 @@ def cosmos_v2w_tiny() -> run.Partial:
     )
 
 
+def cosmos_v2w_tiny_lora() -> run.Partial:
+    """`cosmos_v2w_tiny` with adapters of rank 4: give the run to adapt as model.dit_path."""
+    return defaults.with_adapters(cosmos_v2w_tiny(), "cosmos_v2w_tiny_lora", rank=4, init="kaiming_uniform")
+
+
 def cosmos_t2i_tiny() -> run.Partial:
     """Text2Image with 4 layers of width 128; as `cosmos_v2w_tiny`."""
     from cosmos_nemo.models.dit.config import Predict2Text2ImageTinyConfig

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints import report
+from cosmos_nemo.checkpoints import fused_adapters, report
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.runs.layout import (
@@ -64,11 +64,12 @@ def load_training_checkpoint(
     from megatron.core import dist_checkpointing
 
     adapters = info.run.get("lora")
+    fused = adapters is not None and fused_adapters.is_fused(adapters)
     if adapters:
-        from cosmos_nemo.models.common.lora import LoRA, add_lora, merge_adapters
-
-        add_lora(model, LoRA(**adapters))
+        _add_adapters(model, adapters)
     sharded = _shards(model)
+    if fused:
+        sharded = fused_adapters.checkpoint_entries(model, sharded, prefix=MODEL_PREFIX)
     check_keys(info, _whole_shapes(sharded))
     if ema:
         averaged = stored_shapes(info, prefix=EMA_PREFIX)
@@ -76,12 +77,27 @@ def load_training_checkpoint(
             if EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX) in averaged:
                 sharded[key] = sharded_average(entry, torch.empty_like(entry.data, dtype=torch.float32))
     state = dist_checkpointing.load(dict(sharded), str(info.weights), common_strategy=_no_common())
+    loaded = {key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}
     with torch.no_grad():
-        model.load_state_dict({key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}, strict=True)
+        model.load_state_dict(fused_adapters.split_state(model, loaded) if fused else loaded, strict=True)
     if adapters:
+        from cosmos_nemo.models.common.adapters import merge_adapters
+
         merge_adapters(model)
     logger.info("Loaded %s (step %d)", info.path, info.step)
     return info
+
+
+def _add_adapters(model: Any, settings: Mapping[str, Any]) -> None:
+    """Give a network the adapters that run.json describes."""
+    from cosmos_nemo.models.common.adapters import add_adapters
+    from cosmos_nemo.models.common.lora import LoRA
+
+    if fused_adapters.is_fused(settings):
+        has_text = bool(getattr(model.config, "crossattn_emb_channels", 0))
+        add_adapters(model, fused_adapters.settings(settings, has_text=has_text))
+    else:
+        add_adapters(model, LoRA(**settings))
 
 
 def _shards(model: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.autoregressive.flops import forward_flops
 from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
 from cosmos_nemo.models.autoregressive.sequence import check_token_ids, to_sequence
-from cosmos_nemo.models.common.lora import LoRA, add_lora
+from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.collectives import sum_forward
 from cosmos_nemo.platform.devices import device_peak_tflops
 from cosmos_nemo.tokenizers.base import latent_frames
@@ -79,7 +79,7 @@ class ARModule(FromPublished):
             starts from random weights. Not read when a run is resumed.
         use_ema: take the averaged weights of `ar_path`.
         tokenizer_path: a DV tokenizer, for data sets of video files; not used for token ids.
-        lora: train adapters of this kind instead of the network; None trains the network.
+        lora: see `FamilyModule`.
         ema_decay: see `FamilyModule`.
         ema_rate: see `FamilyModule`.
     """
@@ -100,13 +100,12 @@ class ARModule(FromPublished):
         ema_decay: float | None = None,
         ema_rate: float | None = None,
     ) -> None:
-        super().__init__(seed=seed, ema_decay=ema_decay, ema_rate=ema_rate)
+        super().__init__(seed=seed, ema_decay=ema_decay, ema_rate=ema_rate, lora=lora)
         self.config = config
         self.objective = objective
         self.ar_path = ar_path
         self.use_ema = use_ema
         self.tokenizer_path = tokenizer_path
-        self.lora = lora
         # Kept out of the module tree: it is not trained and not saved.
         self.__dict__["_tokenizer"] = None
 
@@ -120,8 +119,8 @@ class ARModule(FromPublished):
         return architecture_of(self.config)
 
     def settings(self) -> dict[str, Any]:
-        """See `FamilyModule`; adapters of another shape could not be resumed, so they stand here too."""
-        return {"objective": asdict(self.objective)} | ({"lora": asdict(self.lora)} if self.lora else {})
+        """See `FamilyModule`."""
+        return {"objective": asdict(self.objective), **super().settings()}
 
     def build_network(self, *, initialize: bool) -> nn.Module:
         """This pipeline stage's part of the network."""
@@ -133,13 +132,6 @@ class ARModule(FromPublished):
             pre_process=parallel_state.is_pipeline_first_stage(),
             post_process=parallel_state.is_pipeline_last_stage(),
         )
-
-    def adapt(self, network: nn.Module) -> nn.Module:
-        """Adds the adapters, if there are to be some."""
-        if self.lora is not None:
-            network.requires_grad_(False)
-            add_lora(network, self.lora)
-        return network
 
     @property
     def tokenizer(self) -> DiscreteVideoTokenizer:
@@ -240,12 +232,6 @@ class ARModule(FromPublished):
         made = ", made of video files as they are read" if is_video(dataset.manifest) else ""
         size = f"{described['num_frames']} frames {described['height']}x{described['width']}"
         return f"{size} (tokens {frames}x{height}x{width}{made})"
-
-    def notes(self, dataset: Dataset) -> list[str]:
-        """What is trained, if it is not everything."""
-        if self.lora is None:
-            return []
-        return [f"adapters of rank {self.lora.rank} on {', '.join(self.lora.targets)}; the network itself is frozen"]
 
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:
         """See `FamilyModule`; forward and backward, without recomputation."""

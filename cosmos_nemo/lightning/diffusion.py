@@ -20,6 +20,7 @@ from cosmos_nemo.lightning.data import EnergonDataModule
 from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset
 from cosmos_nemo.lightning.published_weights import FromPublished
 from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.flops import forward_flops
 from cosmos_nemo.platform.devices import device_peak_tflops
@@ -121,6 +122,7 @@ class DiTModule(FromPublished):
         use_ema: take the averaged weights of `dit_path`.
         ema_decay: see `FamilyModule`.
         ema_rate: see `FamilyModule`; 0.1 in the published examples.
+        lora: see `FamilyModule`.
     """
 
     family: ClassVar[str] = "diffusion"
@@ -136,8 +138,9 @@ class DiTModule(FromPublished):
         use_ema: bool = False,
         ema_decay: float | None = None,
         ema_rate: float | None = None,
+        lora: LoRA | None = None,
     ) -> None:
-        super().__init__(seed=seed, ema_decay=ema_decay, ema_rate=ema_rate)
+        super().__init__(seed=seed, ema_decay=ema_decay, ema_rate=ema_rate, lora=lora)
         self.config = config
         self.objective = objective
         self.dit_path = dit_path
@@ -154,7 +157,7 @@ class DiTModule(FromPublished):
 
     def settings(self) -> dict[str, Any]:
         """See `FamilyModule`."""
-        return {"objective": asdict(self.objective)}
+        return {"objective": asdict(self.objective), **super().settings()}
 
     def build_network(self, *, initialize: bool) -> nn.Module:
         """The DiT."""
@@ -223,12 +226,13 @@ class DiTModule(FromPublished):
 
     def notes(self, dataset: Dataset) -> list[str]:
         """Whether the noise level suits the clips' length."""
-        frames = latent_shape(dataset)[1]
+        notes, frames = super().notes(dataset), latent_shape(dataset)[1]
         if self.objective.state_t == frames:
-            return []
+            return notes
         return [
+            *notes,
             f"model.objective.state_t={self.objective.state_t} sets the noise level for clips of so many latent frames;"
-            f" these have {frames}"
+            f" these have {frames}",
         ]
 
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:

@@ -4,20 +4,20 @@
 LightningModule derived from `FamilyModule` in a file of its own, and a data module derived from
 `lightning.data.EnergonDataModule`.
 
-Training a part only (LoRA, a frozen encoder): override `adapt`. It gets the network once its initial weights are in,
-adds what it adds, and calls `requires_grad_(False)` on what stays. Nothing else is needed: Megatron's gradient
-buffers, the optimizer and the moving average take the parameters that require gradients; `StartCheck` stops a run whose
-gradient is zero, or whose trained parameters do not move. Two things to know. A layer that is recomputed gets no
-gradient unless its *input* requires one: with a frozen embedding, call `requires_grad_()` on the embedding's output.
-And `adapt` also runs when a run is resumed, before everything is loaded from the checkpoint, frozen parameters
-included.
+Training a part only: `lora` adds adapters to a frozen network; for anything else (a frozen encoder) override `adapt`.
+It gets the network once its initial weights are in, adds what it adds, and calls `requires_grad_(False)` on what stays.
+Nothing else is needed: Megatron's gradient buffers, the optimizer and the moving average take the parameters that
+require gradients; `StartCheck` stops a run whose gradient is zero, or whose trained parameters do not move. Two things
+to know. A layer that is recomputed gets no gradient unless its *input* requires one: with a frozen embedding, call
+`requires_grad_()` on the embedding's output. And `adapt` also runs when a run is resumed, before everything is loaded
+from the checkpoint, frozen parameters included.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +31,8 @@ from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.reduction import MeanOverGlobalBatch
 from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.models.common.adapters import add_adapters
+from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.numerics.average import WeightAverage, power_ema_beta
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class FamilyModule(pl.LightningModule, abc.ABC):
         seed: of everything random in training.
         ema_decay: keep a moving average of the trained weights, average <- decay average + (1 - decay) weight, in fp32.
         ema_rate: the same with the power function of `diffusion.ema`, whose memory grows with the run; 0.1 upstream.
+        lora: train adapters of this kind instead of the network; None trains the network.
     """
 
     family: ClassVar[str]
@@ -84,11 +87,19 @@ class FamilyModule(pl.LightningModule, abc.ABC):
 
     config: Any
 
-    def __init__(self, *, seed: int = 0, ema_decay: float | None = None, ema_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        ema_decay: float | None = None,
+        ema_rate: float | None = None,
+        lora: LoRA | None = None,
+    ) -> None:
         super().__init__()
         self.seed = seed
         self.ema_decay = ema_decay
         self.ema_rate = ema_rate
+        self.lora = lora
         self.resuming = False  # set by `train` when the weights come from a checkpoint of the run
         self.optim: Any = None  # set by the optimizer module
         self._average: WeightAverage | None = None
@@ -108,7 +119,7 @@ class FamilyModule(pl.LightningModule, abc.ABC):
 
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """Further parts of run.json by name, such as the objective; changes of them are announced on resuming."""
-        return {}
+        return {"lora": asdict(self.lora)} if self.lora else {}
 
     @property
     def weights_path(self) -> str | None:
@@ -141,6 +152,9 @@ class FamilyModule(pl.LightningModule, abc.ABC):
 
     def adapt(self, network: nn.Module) -> nn.Module:
         """Change what is trained; see the top of this file. Returns the network."""
+        if self.lora is not None:
+            network.requires_grad_(False)
+            add_adapters(network, self.lora, seed=self.seed)
         return network
 
     @abc.abstractmethod
@@ -161,7 +175,12 @@ class FamilyModule(pl.LightningModule, abc.ABC):
 
     def notes(self, dataset: Dataset) -> list[str]:
         """Lines for people before training starts: settings that are legal and may be meant otherwise."""
-        return []
+        if self.lora is None:
+            return []
+        blocks = "" if self.lora.blocks is None else f" of the first {self.lora.blocks} blocks"
+        return [
+            f"adapters of rank {self.lora.rank} on {', '.join(self.lora.targets)}{blocks}; the network itself is frozen"
+        ]
 
     @abc.abstractmethod
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:

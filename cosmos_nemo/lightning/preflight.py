@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosmos_nemo.checkpoints.fused_adapters import is_fused
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.optim import check_schedule
-from cosmos_nemo.lightning.run_folder import RUN_FORMAT, RunLog
+from cosmos_nemo.lightning.run_folder import RUN_FORMAT, RunLog, differences
 from cosmos_nemo.lightning.throughput import Work
 
 if TYPE_CHECKING:
@@ -222,6 +223,34 @@ def check_average(saved: Mapping[str, Any], description: Mapping[str, Any]) -> N
             f"the checkpoint was made {'with' if had else 'without'} a moving average of the weights; "
             f"{'set' if had else 'unset'} model.ema_decay or model.ema_rate, or start a new run (another log.name)."
         )
+
+
+def check_adapters(saved: Mapping[str, Any], description: Mapping[str, Any], *, weights_field: str) -> None:
+    """Refuse to continue a run whose adapters are not those that are about to be trained.
+
+    Args:
+        saved: run.json of the checkpoint.
+        description: what run.json is going to be.
+        weights_field: the setting with which a new run starts from the checkpoint, for messages.
+
+    Raises:
+        UserError: only one of them has adapters, they differ, or the checkpoint's are of an earlier version.
+    """
+    had, have = saved.get("lora"), description.get("lora")
+    instead = f"start a new run (another log.name) from it with model.{weights_field}, which merges them"
+    if had and is_fused(had):
+        raise UserError(
+            "the checkpoint's adapters are of an earlier version, which had one for queries, keys and values together: "
+            f"their training cannot be continued; {instead}."
+        )
+    if bool(had) != bool(have):
+        remedy = f"set model.lora as it was, or {instead}" if had else "unset model.lora, or choose another log.name"
+        raise UserError(f"the checkpoint was made {'with' if had else 'without'} adapters; {remedy}.")
+    if had and have:
+        names = ("rank", "alpha", "scale", "targets", "blocks")
+        different = differences(had, {name: have[name] for name in names})
+        if different:
+            raise UserError(f"the checkpoint has other adapters: {different}. Set model.lora as it was, or {instead}.")
 
 
 def check_schedule_of(optim: Any, trainer: Any) -> str:

@@ -68,6 +68,7 @@ def train(
         model.check_weights()
     else:
         preflight.check_average(start.checkpoint.run, description)
+        preflight.check_adapters(start.checkpoint.run, description, weights_field=model.weights_field)
     work = model.work(dataset, data, num_devices=world.size, bf16="bf16" in str(trainer.precision))
     if world.pipeline > 1:
         data.data_sampler.seq_len = work.seq_length

@@ -136,7 +136,7 @@ def test_video_files_bring_text_to_a_network_that_reads_it(seen: Any, root: Path
 def test_adapters_train_and_the_network_below_them_does_not(seen: Any, root: Path) -> None:
     straight, lora = weights(root, "straight"), weights(root, "lora")
     adapters = {key for key in lora if ".lora_" in key and key.startswith("module.")}
-    assert len(adapters) == 2 * 2 * 4
+    assert len(adapters) == 2 * 2 * 7
     assert all(torch.equal(lora[key], straight[key]) for key in straight if key.startswith("module."))
     assert all(torch.count_nonzero(lora[key]) for key in adapters)
     assert all(".lora_" in key for key in lora if key.startswith("optimizer.state.exp_avg."))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import preflight
+from cosmos_nemo.models.common.lora import LoRA
 
 
 def _trainer(max_steps: int | None, max_epochs: int | None) -> Any:
@@ -53,3 +56,36 @@ def test_parallelism_that_a_family_does_not_have_is_refused_by_its_setting() -> 
         preflight.check_parallelism(model, sizes | {"sequence_parallel": False})
     model.parallelism = frozenset({"context"})
     preflight.check_parallelism(model, sizes | {"sequence_parallel": False})
+
+
+LORA = asdict(LoRA(rank=4, targets=("q", "v")))
+
+
+@pytest.mark.parametrize(
+    ("had", "have", "message"),
+    [
+        (None, LORA, "made without adapters; unset model.lora, or choose another log.name"),
+        (
+            LORA,
+            None,
+            "made with adapters; set model.lora as it was, or start a new run .* model.dit_path, which merges",
+        ),
+        (LORA, LORA | {"rank": 8}, r"other adapters: rank 4 there, 8 here\. Set model.lora as it was"),
+        (LORA, LORA | {"targets": ["q"]}, r"targets \['q', 'v'\] there, \['q'\] here"),
+        (
+            {"rank": 4, "alpha": 4.0, "targets": ["linear_qkv"], "seed": 0},
+            LORA,
+            "one for queries, keys and values together",
+        ),
+    ],
+)
+def test_a_run_with_other_adapters_is_not_continued(had: Any, have: Any, message: str) -> None:
+    saved = json.loads(json.dumps({"lora": had}))
+    with pytest.raises(UserError, match=message):
+        preflight.check_adapters(saved, {"lora": have}, weights_field="dit_path")
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_run_with_the_same_adapters_is_continued(lora: Any) -> None:
+    saved = json.loads(json.dumps({"lora": lora and lora | {"seed": 3}}))
+    preflight.check_adapters(saved, {"lora": lora}, weights_field="dit_path")

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
-from cosmos_nemo.models.common.lora import AdaptedColumn, LoRA, adapted_layers, add_lora
 from cosmos_nemo.numerics.keyed import generator
-from cosmos_nemo.parallel.collectives import group_rank, group_size
 
 LATENT_SHAPE = (3, 4, 5)
 
@@ -60,22 +58,6 @@ def ar_inputs(config: ARConfig, *, batch_size: int = 2) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def ar_adapt(model: AutoregressiveTransformer) -> None:
-    """Freezes the network and adds adapters whose values do not depend on the way it is cut."""
-    model.requires_grad_(False)
-    add_lora(model, LoRA(rank=3, alpha=6.0))
-    size, rank = group_size(model.groups.tp), group_rank(model.groups.tp)
-    for name, layer in adapted_layers(model):
-        rows = layer.weight.shape[0] * (size if isinstance(layer, AdaptedColumn) else 1)
-        full = 0.3 * torch.randn(rows, 3, generator=generator(6, name))
-        if name.endswith("linear_fc1"):  # this rank's rows of W1, then those of W3
-            full = full.unflatten(0, (2, size, -1))[:, rank].flatten(0, 1)
-        elif isinstance(layer, AdaptedColumn):
-            full = full.chunk(size)[rank]
-        layer.lora_B.copy_(full)
-
-
-@torch.no_grad()
 def ar_randomise(model: AutoregressiveTransformer) -> None:
     """Makes fresh weights large and norm weights random, whatever the way the network is cut."""
     for name, parameter in model.named_parameters():
@@ -94,7 +76,7 @@ def in_whole_order(name: str, joined: Tensor, rows: int, tp: int) -> Tensor:
         rows: of the whole tensor.
         tp: number of slices.
     """
-    if name.endswith(("linear_fc1.weight", "linear_fc1.lora_B")):  # every rank's [W1; W3] -> [W1; W3]
+    if name.endswith("linear_fc1.weight"):  # every rank's [W1; W3] -> [W1; W3]
         joined = joined.unflatten(0, (tp, 2, -1)).transpose(0, 1).flatten(0, 2)
     assert torch.count_nonzero(joined[rows:]) == 0, f"{name}: padding of the vocabulary is not zero"
     return joined[:rows]

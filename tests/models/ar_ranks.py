@@ -11,9 +11,9 @@ from cosmos_nemo.models.autoregressive.cache import KVCache
 from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
 from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
+from tests.models.adapted import adapt
 from tests.models.ar_cases import (
     LATENT_SHAPE,
-    ar_adapt,
     ar_config,
     ar_inputs,
     ar_randomise,
@@ -56,7 +56,7 @@ FAMILIES = {"video": ar_config, "text": ar_text_config, "lora": ar_text_config}
 def is_run(layout: str, family: str) -> bool:
     """Whether a layout is tried on a family: what they do not share."""
     if family == "lora":
-        return layout in ("tp2", "tp2_sp", "tp2_sp_recompute_selective", "pp2_recompute_full", "cp2_a2a")
+        return layout in ("tp2", "tp2_sp", "tp2_sp_recompute_selective", "pp2", "pp2_recompute_full", "cp2_a2a")
     return layout.startswith("pp2") or family == "video" or "recompute" not in layout
 
 
@@ -151,7 +151,7 @@ def _serial(family: str) -> Outcome:
 def _family_model(family: str, settings: dict[str, Any]) -> AutoregressiveTransformer:
     model = model_of(FAMILIES[family], settings)
     if family == "lora":
-        ar_adapt(model)
+        adapt(model)
     return model
 
 

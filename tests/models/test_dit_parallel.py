@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.distributed import run_ranks
-from tests.models.dit_ranks import LAYOUTS, Outcome
+from tests.models.dit_ranks import ADAPTED, LAYOUTS, Outcome
 from tests.models.parallel import largest_difference
 
 CASES = [
@@ -16,6 +16,7 @@ CASES = [
         for layout in ("tp2_sp", "cp2_a2a", "cp2_all_gather")
         for shape in ("whole_frames", "one_frame_each")
     ),
+    *(f"{layout} adapters" for layout in ADAPTED),
 ]
 
 
@@ -40,9 +41,10 @@ def test_two_processes_equal_one_after_an_optimizer_step(outcomes: list[dict[str
         assert largest_difference(found["parameters"], wanted["parameters"]) < (1e-5, "")
 
 
-def test_a_checkpoint_saved_at_tensor_parallel_2_loads_at_1(outcomes: list[dict[str, Outcome]]) -> None:
+@pytest.mark.parametrize("what", ["checkpoint", "checkpoint of adapters"])
+def test_a_checkpoint_saved_at_tensor_parallel_2_loads_at_1(outcomes: list[dict[str, Outcome]], what: str) -> None:
     for outcome in outcomes:
-        saved, loaded = outcome["checkpoint"]["saved"], outcome["checkpoint"]["loaded"]
+        saved, loaded = outcome[what]["saved"], outcome[what]["loaded"]
         assert saved.keys() == loaded.keys()
         assert all(torch.equal(saved[name], loaded[name]) for name in saved)
 
@@ -59,6 +61,12 @@ def test_a_fresh_network_is_the_same_at_any_tensor_parallel_size(outcomes: list[
             assert value.std().item() == pytest.approx(0.9866 * value.shape[-1] ** -0.5, rel=0.1), name
 
 
+def test_fresh_adapters_are_the_same_at_any_tensor_parallel_size(outcomes: list[dict[str, Outcome]]) -> None:
+    serial, cut = outcomes[0]["fresh adapters"]["serial"], outcomes[0]["fresh adapters"]["tp2"]
+    assert len(serial) == 2 * 10 and serial.keys() == cut.keys()
+    assert all(torch.equal(serial[name], cut[name]) for name in serial)
+
+
 @pytest.mark.parametrize("granularity", ["full", "selective"])
 def test_recomputation_keeps_the_gradients_of_a_layer_behind_frozen_ones(
     outcomes: list[dict[str, Outcome]], granularity: str
@@ -69,5 +77,6 @@ def test_recomputation_keeps_the_gradients_of_a_layer_behind_frozen_ones(
 
 
 def test_every_parameter_gets_a_gradient(outcomes: list[dict[str, Outcome]]) -> None:
-    for name, gradient in outcomes[0]["serial odd_tokens"]["gradients"].items():
-        assert torch.count_nonzero(gradient) > gradient.numel() / 2, name
+    for case in ("odd_tokens", "adapters"):
+        for name, gradient in outcomes[0][f"serial {case}"]["gradients"].items():
+            assert torch.count_nonzero(gradient) > gradient.numel() / 2, name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from megatron.core.transformer.mlp import apply_swiglu_sharded_factory
 from torch import Tensor
 
 from cosmos_nemo.models.autoregressive.cache import KVCache
@@ -12,8 +13,8 @@ from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.common.attention import grouped_attention
 from cosmos_nemo.models.common.heads import normalised_heads
 from cosmos_nemo.models.common.linear import column_linear, row_linear
-from cosmos_nemo.models.common.lora import split_gated
 from cosmos_nemo.models.common.norm import RMSNorm
+from cosmos_nemo.models.common.parts import Parts
 from cosmos_nemo.models.common.recompute import CheapInput, recompute_cheap_parts
 from cosmos_nemo.models.common.sharded import ShardedModule
 from cosmos_nemo.models.common.swiglu import swiglu
@@ -56,10 +57,11 @@ class SelfAttention(ShardedModule):
             config.num_query_groups,
         )
         new = {"eps": config.layernorm_epsilon, "dtype": config.params_dtype, "device": groups.device}
-        self.linear_qkv = column_linear(config, groups, D, (heads + 2 * kv_heads) * K)
+        parts = Parts(("self_attn.q", "self_attn.k", "self_attn.v"), rows=(heads // kv_heads * K, K, K))
+        self.linear_qkv = column_linear(config, groups, D, (heads + 2 * kv_heads) * K, parts=parts)
         self.q_layernorm = RMSNorm(K, **new)
         self.k_layernorm = RMSNorm(K, **new)
-        self.linear_proj = row_linear(config, groups, heads * K, D)
+        self.linear_proj = row_linear(config, groups, heads * K, D, parts=Parts(("self_attn.proj",)))
 
     def forward(self, h_S_B_D: Tensor, around: Surroundings) -> Tensor:
         """Attends from this rank's tokens to all tokens before them."""
@@ -119,13 +121,13 @@ class CrossAttention(ShardedModule):
         self.number = number
         D, K, heads = config.hidden_size, config.head_dim, config.num_attention_heads
         new = {"eps": config.layernorm_epsilon, "dtype": config.params_dtype, "device": groups.device}
-        self.linear_q = column_linear(config, groups, D, heads * K)
-        self.linear_kv = column_linear(
-            config, groups, config.crossattn_emb_channels, 2 * config.num_query_groups * K, tokens=False
-        )
+        self.linear_q = column_linear(config, groups, D, heads * K, parts=Parts(("cross_attn.q",)))
+        parts = Parts(("cross_attn.k", "cross_attn.v"), rows=(K, K))
+        E, outputs = config.crossattn_emb_channels, 2 * config.num_query_groups * K
+        self.linear_kv = column_linear(config, groups, E, outputs, tokens=False, parts=parts)
         self.q_layernorm = RMSNorm(K, **new)
         self.k_layernorm = RMSNorm(K, **new)
-        self.linear_proj = row_linear(config, groups, heads * K, D)
+        self.linear_proj = row_linear(config, groups, heads * K, D, parts=Parts(("cross_attn.proj",)))
 
     def forward(self, h_S_B_D: Tensor, around: Surroundings) -> Tensor:
         """Attends; queries stay on their rank because every rank holds all text."""
@@ -158,8 +160,10 @@ class MLP(ShardedModule):
 
     def __init__(self, config: ARConfig, groups: Groups) -> None:
         super().__init__(config)
-        self.linear_fc1 = column_linear(config, groups, config.hidden_size, 2 * config.ffn_hidden_size)
-        self.linear_fc2 = row_linear(config, groups, config.ffn_hidden_size, config.hidden_size)
+        D, inner = config.hidden_size, config.ffn_hidden_size
+        parts = Parts(("mlp.fc1.gate", "mlp.fc1.up"))
+        self.linear_fc1 = column_linear(config, groups, D, 2 * inner, parts=parts)
+        self.linear_fc2 = row_linear(config, groups, inner, D, parts=Parts(("mlp.fc2",)))
 
     def forward(self, h_S_B_D: Tensor) -> Tensor:
         """Applies the MLP to every token."""
@@ -171,7 +175,8 @@ class MLP(ShardedModule):
     def sharded_state_dict(self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None) -> dict:
         """Both halves of linear_fc1 are cut by themselves, so that the checkpoint holds [W1; W3] at any size."""
         state = super().sharded_state_dict(prefix, sharded_offsets, metadata)
-        split_gated(state, prefix, sharded_offsets)
+        key = f"{prefix}linear_fc1.weight"
+        state[key] = apply_swiglu_sharded_factory(state[key], sharded_offsets)
         return state
 
 

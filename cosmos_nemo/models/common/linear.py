@@ -10,51 +10,106 @@ from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParall
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
-from cosmos_nemo.models.common.sharded import mark_tensor_parallel
+from cosmos_nemo.models.common.parts import Parts
+from cosmos_nemo.models.common.sharded import mark_tensor_parallel, sharded_state_of
 from cosmos_nemo.parallel.collectives import group_size
 from cosmos_nemo.parallel.groups import Groups
 
 
 class Column(ColumnParallelLinear):
-    """Megatron's, with a short way where no gradient is needed.
+    """Megatron's layer, with room for adapters and a short way where no gradient is needed.
 
     Token by token, Megatron's checks and autograd functions take as long as the product itself.
     """
 
+    parts: Parts | None = None
+    """What it computes, of layers that can be adapted."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.adapters: nn.Module | None = None
+        """Called with the layer's input and output; returns the output with what they add. See `adapters`."""
+
     def forward(self, input_: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """See Megatron."""
+        """Compute as Megatron does, and add what the adapters say."""
         if torch.is_grad_enabled() or self.sequence_parallel:
-            return super().forward(input_, *args, **options)
-        return F.linear(input_, self.weight), None
+            y, bias = super().forward(input_, *args, **options)
+        else:
+            y, bias = F.linear(input_, self.weight), None
+        return (y if self.adapters is None else self.adapters(input_, y)), bias
+
+    def sharded_state_dict(
+        self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
+    ) -> dict[str, Any]:
+        """Map the weight and the adapters' matrices to Megatron ShardedTensors."""
+        return sharded_state_of(self, prefix, sharded_offsets, metadata)
 
 
 class Row(RowParallelLinear):
-    """Megatron's, with a short way where no gradient is needed; see `Column`."""
+    """Megatron's layer, with room for adapters and a short way where no gradient is needed; see `Column`."""
+
+    parts: Parts | None = None
+    """See `Column`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.adapters: nn.Module | None = None
+        """See `Column`."""
 
     def forward(self, input_: Tensor) -> tuple[Tensor, Tensor | None]:
-        """See Megatron."""
+        """Compute as Megatron does, and add what the adapters say."""
         if torch.is_grad_enabled() or self.sequence_parallel:
-            return super().forward(input_)
-        y = F.linear(input_, self.weight)
-        if group_size(self.tp_group) > 1:
-            torch.distributed.all_reduce(y, group=self.tp_group)
-        return y, None
+            y, bias = super().forward(input_)
+        else:
+            y, bias = F.linear(input_, self.weight), None
+            if group_size(self.tp_group) > 1:
+                torch.distributed.all_reduce(y, group=self.tp_group)
+        return (y if self.adapters is None else self.adapters(input_, y)), bias
+
+    def sharded_state_dict(
+        self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
+    ) -> dict[str, Any]:
+        """Map the weight and the adapters' matrices to Megatron ShardedTensors."""
+        return sharded_state_of(self, prefix, sharded_offsets, metadata)
 
 
 def column_linear(
-    config: TransformerConfig, groups: Groups, inputs: int, outputs: int, *, tokens: bool = True
-) -> nn.Module:
-    """A linear layer cut along its outputs; see `_linear` for ``tokens``."""
+    config: TransformerConfig,
+    groups: Groups,
+    inputs: int,
+    outputs: int,
+    *,
+    tokens: bool = True,
+    parts: Parts | None = None,
+) -> Column:
+    """Make a linear layer cut along its outputs.
+
+    Args:
+        config: Megatron's settings.
+        groups: the process groups it is cut over.
+        inputs: width of the input.
+        outputs: width of the whole output.
+        tokens: whether it acts on video tokens; those on anything else (text, timesteps) stay out of sequence
+            parallelism.
+        parts: what it computes, if it can be adapted.
+    """
     layer = Column(
         inputs, outputs, config=config, init_method=unused_init, bias=False, gather_output=False, tp_group=groups.tp
     )
-    return _linear(layer, 0, tokens)
+    _finish(layer, 0, tokens, parts)
+    return layer
 
 
 def row_linear(
-    config: TransformerConfig, groups: Groups, inputs: int, outputs: int, *, tokens: bool = True
-) -> nn.Module:
-    """A linear layer cut along its inputs; see `_linear` for ``tokens``."""
+    config: TransformerConfig,
+    groups: Groups,
+    inputs: int,
+    outputs: int,
+    *,
+    tokens: bool = True,
+    parts: Parts | None = None,
+) -> Row:
+    """Make a linear layer cut along its inputs; arguments as in `column_linear`."""
     layer = Row(
         inputs,
         outputs,
@@ -65,7 +120,8 @@ def row_linear(
         skip_bias_add=False,
         tp_group=groups.tp,
     )
-    return _linear(layer, 1, tokens)
+    _finish(layer, 1, tokens, parts)
+    return layer
 
 
 def store_by_inputs(network: nn.Module) -> None:
@@ -86,15 +142,15 @@ def store_by_inputs(network: nn.Module) -> None:
                 layer.weight.data = weight.t().contiguous().t()
 
 
-def _linear(layer: Any, partition_dim: int, tokens: bool) -> nn.Module:
-    """Marks the weight. Layers on anything but video tokens (text, timesteps) stay out of sequence parallelism."""
+def _finish(layer: Column | Row, partition_dim: int, tokens: bool, parts: Parts | None) -> None:
+    """Mark the weight, and tell the layer what it acts on and what it computes."""
     mark_tensor_parallel(layer.weight, partition_dim)
+    layer.parts = parts
     if not tokens:
         layer.sequence_parallel = False
         layer.allreduce_dgrad = group_size(layer.tp_group) > 1
-    return layer
 
 
 def unused_init(weight: Tensor) -> None:
-    """Stands for the init method that Megatron asks for; weights are filled by `initialize`."""
+    """Stand for the init method that Megatron asks for; weights are filled by `initialize`."""
     raise AssertionError("weights are filled by `initialize`, not by Megatron's layers")

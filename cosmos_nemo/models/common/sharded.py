@@ -11,7 +11,7 @@ from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attri
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.utils import make_sharded_tensor_for_checkpoint, make_tp_sharded_tensor_for_checkpoint
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed import ProcessGroup
 
 from cosmos_nemo.numerics.keyed import generator
@@ -24,9 +24,14 @@ def mark_tensor_parallel(parameter: nn.Parameter, partition_dim: int) -> None:
         set_tensor_model_parallel_attributes(parameter, True, partition_dim, 1)
 
 
-def is_tensor_parallel(parameter: Tensor) -> bool:
-    """Whether `mark_tensor_parallel` was called on it."""
-    return bool(getattr(parameter, "tensor_model_parallel", False))
+def partition_dim(parameter: Any) -> int | None:
+    """Return the dimension that `mark_tensor_parallel` was called with; None if every rank has the whole parameter."""
+    return int(parameter.partition_dim) if getattr(parameter, "tensor_model_parallel", False) else None
+
+
+def mark_sequence_parallel(parameter: Any, sequence_parallel: bool) -> None:
+    """Say whether each tensor-parallel rank uses ``parameter`` on its own tokens: Megatron sums such gradients."""
+    parameter.sequence_parallel = sequence_parallel
 
 
 class ShardedModule(MegatronModule):
@@ -46,12 +51,11 @@ def sharded_state_of(module: nn.Module, prefix: str, offsets: tuple, metadata: d
     state: dict[str, Any] = {}
     for name, parameter in module.named_parameters(recurse=False):
         key = f"{prefix}{name}"
-        if is_tensor_parallel(parameter):
-            state[key] = make_tp_sharded_tensor_for_checkpoint(
-                parameter, key, parameter.partition_dim, prepend_offsets=offsets
-            )
-        else:
+        dim = partition_dim(parameter)
+        if dim is None:
             state[key] = make_sharded_tensor_for_checkpoint(parameter, key, prepend_offsets=offsets)
+        else:
+            state[key] = make_tp_sharded_tensor_for_checkpoint(parameter, key, dim, prepend_offsets=offsets)
     for name, child in module.named_children():
         own = getattr(child, "sharded_state_dict", None)
         if own is None:
@@ -93,14 +97,13 @@ def initialize(module: nn.Module, *, seed: int, zeros: str, tp_group: ProcessGro
         if name.endswith(zeros):
             parameter.zero_()
             continue
-        shape = list(parameter.shape)
-        sharded = is_tensor_parallel(parameter)
-        if sharded:
-            shape[parameter.partition_dim] *= group_size(tp_group)
+        shape, dim = list(parameter.shape), partition_dim(parameter)
+        if dim is not None:
+            shape[dim] *= group_size(tp_group)
         std = shape[-1] ** -0.5
         full = nn.init.trunc_normal_(
             torch.empty(shape), std=std, a=-3 * std, b=3 * std, generator=generator(seed, name)
         )
-        if sharded:
-            full = full.chunk(group_size(tp_group), parameter.partition_dim)[group_rank(tp_group)]
+        if dim is not None:
+            full = full.chunk(group_size(tp_group), dim)[group_rank(tp_group)]
         parameter.copy_(full)

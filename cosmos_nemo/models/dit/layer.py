@@ -13,6 +13,7 @@ from cosmos_nemo.models.common.attention import core_attention
 from cosmos_nemo.models.common.heads import normalised_heads
 from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm, norm_modulate
+from cosmos_nemo.models.common.parts import Parts
 from cosmos_nemo.models.common.recompute import CheapInput, recompute_cheap_parts
 from cosmos_nemo.models.common.sharded import ShardedModule, mark_tensor_parallel
 from cosmos_nemo.models.dit.config import DiTConfig
@@ -55,10 +56,11 @@ class SelfAttention(ShardedModule):
         super().__init__(config)
         self.groups = groups
         D, K, new = config.hidden_size, config.head_dim, {"dtype": config.params_dtype, "device": groups.device}
-        self.linear_qkv = column_linear(config, groups, D, 3 * D)
+        parts = Parts(("self_attn.q", "self_attn.k", "self_attn.v"), rows=(K, K, K))
+        self.linear_qkv = column_linear(config, groups, D, 3 * D, parts=parts)
         self.q_layernorm = RMSNorm(K, eps=config.layernorm_epsilon, **new)
         self.k_layernorm = RMSNorm(K, eps=config.layernorm_epsilon, **new)
-        self.linear_proj = row_linear(config, groups, D, D)
+        self.linear_proj = row_linear(config, groups, D, D, parts=Parts(("self_attn.proj",)))
 
     def forward(self, h_S_B_D: Tensor, cos: Tensor, sin: Tensor, num_tokens: int) -> Tensor:
         """Attends.
@@ -94,11 +96,12 @@ class CrossAttention(ShardedModule):
     def __init__(self, config: DiTConfig, groups: Groups) -> None:
         super().__init__(config)
         D, K, new = config.hidden_size, config.head_dim, {"dtype": config.params_dtype, "device": groups.device}
-        self.linear_q = column_linear(config, groups, D, D)
-        self.linear_kv = column_linear(config, groups, config.crossattn_emb_channels, 2 * D, tokens=False)
+        self.linear_q = column_linear(config, groups, D, D, parts=Parts(("cross_attn.q",)))
+        parts = Parts(("cross_attn.k", "cross_attn.v"), rows=(K, K))
+        self.linear_kv = column_linear(config, groups, config.crossattn_emb_channels, 2 * D, tokens=False, parts=parts)
         self.q_layernorm = RMSNorm(K, eps=config.layernorm_epsilon, **new)
         self.k_layernorm = RMSNorm(K, eps=config.layernorm_epsilon, **new)
-        self.linear_proj = row_linear(config, groups, D, D)
+        self.linear_proj = row_linear(config, groups, D, D, parts=Parts(("cross_attn.proj",)))
 
     def forward(self, h_S_B_D: Tensor, text_L_B_E: Tensor) -> Tensor:
         """Attends; queries stay on their rank because every rank holds all text."""
@@ -118,8 +121,9 @@ class MLP(ShardedModule):
 
     def __init__(self, config: DiTConfig, groups: Groups) -> None:
         super().__init__(config)
-        self.linear_fc1 = column_linear(config, groups, config.hidden_size, config.ffn_hidden_size)
-        self.linear_fc2 = row_linear(config, groups, config.ffn_hidden_size, config.hidden_size)
+        D, inner = config.hidden_size, config.ffn_hidden_size
+        self.linear_fc1 = column_linear(config, groups, D, inner, parts=Parts(("mlp.fc1",)))
+        self.linear_fc2 = row_linear(config, groups, inner, D, parts=Parts(("mlp.fc2",)))
 
     def forward(self, h_S_B_D: Tensor) -> Tensor:
         """Applies the MLP to every token."""
