@@ -14,7 +14,8 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.autoregressive import AUTOREGRESSIVE
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE as SIZES
-from cosmos_nemo.models.common.lora import LoRA, add_lora, merge_adapters
+from cosmos_nemo.models.common.adapters import add_adapters, merge_adapters
+from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.process import model_parallel_world
 from tests.checkpoints.networks import AR, AR_TEXT, AR_TEXT_SPACED, TINY, equal, model_of, random_published
 from tests.distributed import run_ranks
@@ -131,7 +132,7 @@ def test_a_run_with_adapters_is_verified_and_exported_merged(tmp_path):
     model = model_of(AR)
     load_published_into(model, random_published(AR))
     adapters = LoRA(rank=2)
-    add_lora(model, adapters)
+    add_adapters(model, adapters)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
