@@ -37,7 +37,8 @@ class KVCache:
         if stop > self.max_length:
             raise UserError(f"{stop} tokens do not fit a cache of max_length={self.max_length}; make a longer one.")
         if layer not in self._own:
-            self._own[layer] = tuple(x.new_empty(B, G, self.max_length, K) for x in (k_B_G_S_K, v_B_G_S_K))
+            shape = (B, G, self.max_length, K)
+            self._own[layer] = k_B_G_S_K.new_empty(shape), v_B_G_S_K.new_empty(shape)
         pair = self._own[layer]
         for kept, new in zip(pair, (k_B_G_S_K, v_B_G_S_K), strict=True):
             kept[:, :, self.length : stop] = new

@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from cosmos_nemo.models.common.sharded import ShardedModule
+from cosmos_nemo.models.common.sharded import ShardedModule, partition_dim
 from cosmos_nemo.numerics.keyed import generator
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 
@@ -44,10 +44,10 @@ def initialize(network: ShardedModule) -> None:
             parameter.copy_(torch.cat([half.chunk(group_size(tp))[group_rank(tp)] for half in halves]))
             continue
         else:
-            shape = list(parameter.shape)
-            shape[parameter.partition_dim] *= group_size(tp)
+            shape, dim = list(parameter.shape), _cut_dim(parameter)
+            shape[dim] *= group_size(tp)
             inner = name.endswith(("linear_proj.weight", "linear_fc2.weight"))
-            full = _truncated(*shape, deep if inner else 0.02, config.init_seed, name)
+            full = _truncated(shape[0], shape[1], deep if inner else 0.02, config.init_seed, name)
         _cut(parameter, full, group_rank(tp), group_size(tp))
 
 
@@ -59,8 +59,15 @@ def _truncated(rows: int, columns: int, std: float, seed: int, key: str) -> Tens
 
 def _cut(parameter: nn.Parameter, full: Tensor, rank: int, size: int) -> None:
     """Copies this rank's slice; rows that only make a vocabulary divide are zero."""
-    dim = parameter.partition_dim
+    dim = _cut_dim(parameter)
     missing = parameter.shape[dim] * size - full.shape[dim]
     if missing:
         full = torch.cat((full, full.new_zeros(missing, full.shape[1])))
     parameter.copy_(full.chunk(size, dim)[rank])
+
+
+def _cut_dim(parameter: nn.Parameter) -> int:
+    """The dimension along which a matrix is cut; all of this network's are."""
+    dim = partition_dim(parameter)
+    assert dim is not None
+    return dim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm
 from cosmos_nemo.models.common.parts import Parts
 from cosmos_nemo.models.common.recompute import CheapInput, recompute_cheap_parts
-from cosmos_nemo.models.common.sharded import ShardedModule
+from cosmos_nemo.models.common.sharded import ShardedModule, mark_sequence_parallel
 from cosmos_nemo.models.common.swiglu import swiglu
 from cosmos_nemo.parallel.collectives import gather_tokens_for_split_use, group_rank, group_size
 from cosmos_nemo.parallel.context import heads_to_sequence, sequence_to_heads
@@ -208,7 +209,7 @@ class TransformerLayer(ShardedModule):
             x = self._add(x, self.pre_cross_attn_layernorm, lambda h: self.cross_attention(h, around))
         return self._add(x, self.pre_mlp_layernorm, self.mlp)
 
-    def _add(self, x: Tensor, norm: RMSNorm, sublayer: object) -> Tensor:
+    def _add(self, x: Tensor, norm: RMSNorm, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         normalised = CheapInput(recompute_cheap_parts(self))
         y = sublayer(normalised.make(norm, x))
         normalised.free(until_gradient_of=y)
@@ -218,6 +219,5 @@ class TransformerLayer(ShardedModule):
 def token_norm(config: ARConfig, groups: Groups) -> RMSNorm:
     """A norm over the residual stream, of which a sequence-parallel rank holds a part of the tokens."""
     norm = RMSNorm(config.hidden_size, eps=config.layernorm_epsilon, dtype=config.params_dtype, device=groups.device)
-    # Megatron sums the gradients of parameters with this mark over the ranks among which tokens are cut.
-    norm.weight.sequence_parallel = config.sequence_parallel
+    mark_sequence_parallel(norm.weight, config.sequence_parallel)
     return norm

@@ -32,7 +32,7 @@ class Embedding(ShardedModule):
     def __init__(self, config: ARConfig, groups: Groups) -> None:
         super().__init__(config)
         self.word_embeddings = VocabParallelEmbedding(
-            config.padded_vocab(config.input_vocab_size),
+            config.padded_vocab(config.input_vocab_size or config.vocab_size),
             config.hidden_size,
             init_method=unused_init,
             reduce_scatter_embeddings=group_size(groups.sp) > 1,
@@ -56,7 +56,7 @@ class NumberedLayers(nn.Module):
             self.add_module(str(number), layer)
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return iter(self._modules.values())
+        return (layer for layer in self._modules.values() if layer is not None)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -217,8 +217,8 @@ class AutoregressiveTransformer(ShardedModule):
         cache: KVCache | None,
     ) -> Surroundings:
         dtype = self._dtype
-        tables = self._position_tables(latent_shape)
-        cos, sin, position = (x if x is None else x[start : start + attended.num_tokens] for x in tables)
+        cos, sin, position = self._position_tables(latent_shape)
+        ours = slice(start, start + attended.num_tokens)
         exchanged = self.config.cp_comm_type == "a2a"  # then heads are rotated where the whole sequence is
         rotated = attended
         if exchanged:
@@ -226,11 +226,11 @@ class AutoregressiveTransformer(ShardedModule):
                 num_tokens=attended.num_tokens, start=0, length=attended.length * group_size(self.groups.cp)
             )
         if position is not None:
-            position = split_range(attended.num_tokens, self.groups.cp, self.groups.sp).take(position)[:, None]
+            position = split_range(attended.num_tokens, self.groups.cp, self.groups.sp).take(position[ours])[:, None]
         text = None if context_B_L_E is None else context_B_L_E.transpose(0, 1).to(dtype).contiguous()
         return Surroundings(
-            cos=rotated.take(cos)[:, None],
-            sin=rotated.take(sin)[:, None],
+            cos=rotated.take(cos[ours])[:, None],
+            sin=rotated.take(sin[ours])[:, None],
             position_S_1_D=position,
             text_L_B_E=text,
             text_mask_B_1_1_L=None if context_mask_B_L is None else context_mask_B_L.bool()[:, None, None],

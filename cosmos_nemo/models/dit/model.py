@@ -15,7 +15,7 @@ from cosmos_nemo.models.common.linear import column_linear, row_linear
 from cosmos_nemo.models.common.norm import RMSNorm, norm_modulate
 from cosmos_nemo.models.common.recompute import run_layers
 from cosmos_nemo.models.common.rope import rope_angles
-from cosmos_nemo.models.common.sharded import ShardedModule, initialize, without_initialization
+from cosmos_nemo.models.common.sharded import ShardedModule, initialize, mark_sequence_parallel, without_initialization
 from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.layer import AdaLN, DiTBlock
 from cosmos_nemo.models.dit.layout import Layout
@@ -32,8 +32,7 @@ class PatchEmbed(ShardedModule):
         self.weight = nn.Parameter(
             torch.empty(config.hidden_size, inputs, dtype=config.params_dtype, device=groups.device)
         )
-        # Megatron sums the gradients of parameters with this mark over the ranks among which tokens are cut.
-        self.weight.sequence_parallel = config.sequence_parallel
+        mark_sequence_parallel(self.weight, config.sequence_parallel)
 
     def forward(self, patches_S_B_C: Tensor) -> Tensor:
         """[S, B, C*4] -> [S, B, D]."""
@@ -88,7 +87,7 @@ class FinalLayer(ShardedModule):
         self.linear = nn.Linear(
             config.hidden_size, outputs, bias=False, dtype=config.params_dtype, device=groups.device
         )
-        self.linear.weight.sequence_parallel = config.sequence_parallel
+        mark_sequence_parallel(self.linear.weight, config.sequence_parallel)
 
     def forward(self, x_S_B_D: Tensor, silu_e: Tensor, m: Tensor, layout: Layout) -> Tensor:
         """[S, B, D] -> [S, B, 64]."""
