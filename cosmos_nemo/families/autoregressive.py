@@ -21,27 +21,35 @@ if TYPE_CHECKING:
     from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
 
-def _row(ours: str, original: tuple[str, ...], shape: str, layout: Layout, *, cut: int | None = None) -> Row:
+def _row(
+    ours: str,
+    original: tuple[str, ...],
+    shape: str,
+    layout: Layout,
+    *,
+    cut: int | None = None,
+    parts: tuple[str, ...] = (),
+) -> Row:
     """A row with `.weight` after every name; `shape` is one for all, or one per published tensor: `N D, G D, G D`."""
     names = tuple(f"{name}.weight" for name in original)
     shapes = tuple(tuple(part.split()) for part in shape.split(","))
     shapes = shapes * len(names) if len(shapes) == 1 else shapes
-    return Row(ours=f"{ours}.weight", original=names, shapes=shapes, layout=layout, cut=cut)
+    return Row(ours=f"{ours}.weight", original=names, shapes=shapes, layout=layout, cut=cut, parts=parts)
 
 
-def _copy(ours: str, original: str, shape: str, *, cut: int | None = None) -> Row:
+def _copy(ours: str, original: str, shape: str, *, cut: int | None = None, part: str | None = None) -> Row:
     """Row of a parameter that is one published tensor."""
-    return _row(ours, (original,), shape, Layout.COPY, cut=cut)
+    return _row(ours, (original,), shape, Layout.COPY, cut=cut, parts=(part,) if part else ())
 
 
 _OURS, _THEIRS = "decoder.layers.{i}", "layers.{i}"
 
 
-def _attention_tail(ours: str, theirs: str) -> tuple[Row, ...]:
+def _attention_tail(ours: str, theirs: str, *, part: str) -> tuple[Row, ...]:
     """Rows that both attention sub-layers have: output projection and the norms of queries and keys."""
     ours, theirs = f"{_OURS}.{ours}", f"{_THEIRS}.{theirs}"
     return (
-        _copy(f"{ours}.linear_proj", f"{theirs}.wo", "D N", cut=1),
+        _copy(f"{ours}.linear_proj", f"{theirs}.wo", "D N", cut=1, part=part),
         _copy(f"{ours}.q_layernorm", f"{theirs}.q_norm", "K"),
         _copy(f"{ours}.k_layernorm", f"{theirs}.k_norm", "K"),
     )
@@ -64,22 +72,24 @@ SELF_ROWS: tuple[Row, ...] = (
         "N D, G D, G D",
         Layout.PER_HEAD,
         cut=0,
+        parts=("self_attn.q", "self_attn.k", "self_attn.v"),
     ),
-    *_attention_tail("self_attention", "attention"),
+    *_attention_tail("self_attention", "attention", part="self_attn.proj"),
 )
 """Self-attention of one layer; `{i}` is the layer's number."""
 
 CROSS_ROWS: tuple[Row, ...] = (
     _copy(f"{_OURS}.pre_cross_attn_layernorm", f"{_THEIRS}.cross_attention_norm", "D"),
-    _copy(f"{_OURS}.cross_attention.linear_q", f"{_THEIRS}.cross_attention.wq", "N D", cut=0),
+    _copy(f"{_OURS}.cross_attention.linear_q", f"{_THEIRS}.cross_attention.wq", "N D", cut=0, part="cross_attn.q"),
     _row(
         f"{_OURS}.cross_attention.linear_kv",
         (f"{_THEIRS}.cross_attention.wk", f"{_THEIRS}.cross_attention.wv"),
         "G E",
         Layout.PER_HEAD,
         cut=0,
+        parts=("cross_attn.k", "cross_attn.v"),
     ),
-    *_attention_tail("cross_attention", "cross_attention"),
+    *_attention_tail("cross_attention", "cross_attention", part="cross_attn.proj"),
 )
 """Cross-attention to the text, of the networks that take one."""
 
@@ -91,8 +101,9 @@ MLP_ROWS: tuple[Row, ...] = (
         "F D",
         Layout.CONCAT,
         cut=0,
+        parts=("mlp.fc1.gate", "mlp.fc1.up"),
     ),
-    _copy(f"{_OURS}.mlp.linear_fc2", f"{_THEIRS}.feed_forward.w2", "D F", cut=1),
+    _copy(f"{_OURS}.mlp.linear_fc2", f"{_THEIRS}.feed_forward.w2", "D F", cut=1, part="mlp.fc2"),
 )
 """Gated MLP of one layer."""
 

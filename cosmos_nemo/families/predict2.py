@@ -24,16 +24,24 @@ if TYPE_CHECKING:
     from cosmos_nemo.models.dit.model import DiT
 
 
-def _row(ours: str, original: tuple[str, ...], diffusers: tuple[str, ...], shape: str, layout: Layout) -> Row:
+def _row(
+    ours: str,
+    original: tuple[str, ...],
+    diffusers: tuple[str, ...],
+    shape: str,
+    layout: Layout,
+    parts: tuple[str, ...] = (),
+) -> Row:
     """A row with `.weight` after every published name (no parameter of these networks is a bias)."""
     names, peers = (tuple(f"{name}.weight" for name in group) for group in (original, diffusers))
     shapes = (tuple(shape.split()),) * len(names)
-    return Row(ours=ours, original=names, diffusers=peers, shapes=shapes, layout=layout)
+    return Row(ours=ours, original=names, diffusers=peers, shapes=shapes, layout=layout, parts=parts)
 
 
-def _copy(ours: str, original: str, diffusers: str, shape: str) -> Row:
+def _copy(ours: str, original: str, diffusers: str, shape: str, *, part: str | None = None) -> Row:
     """Row of a parameter that is one published tensor; `shape` is written as `3D D`."""
-    return _row(f"{ours}.weight", (original,), (diffusers,), shape, Layout.COPY)
+    parts = (part,) if part else ()
+    return _row(f"{ours}.weight", (original,), (diffusers,), shape, Layout.COPY, parts)
 
 
 def _stack(ours: str, original: tuple[str, ...], diffusers: tuple[str, ...], shape: str) -> Row:
@@ -41,9 +49,11 @@ def _stack(ours: str, original: tuple[str, ...], diffusers: tuple[str, ...], sha
     return _row(ours, original, diffusers, shape, Layout.STACK)
 
 
-def _per_head(ours: str, original: tuple[str, ...], diffusers: tuple[str, ...], shape: str) -> Row:
+def _per_head(
+    ours: str, original: tuple[str, ...], diffusers: tuple[str, ...], shape: str, *, parts: tuple[str, ...]
+) -> Row:
     """Row of several attention projections in one matrix, head by head."""
-    return _row(f"{ours}.weight", original, diffusers, shape, Layout.PER_HEAD)
+    return _row(f"{ours}.weight", original, diffusers, shape, Layout.PER_HEAD, parts)
 
 
 def _adaln_names(matrix: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -56,7 +66,7 @@ def _attention_tail(ours: str, diffusers: str) -> tuple[Row, ...]:
     """Rows that both attention sub-layers have: output projection and the norms of queries and keys."""
     block, peer = f"blocks.{{i}}.{ours}", f"transformer_blocks.{{i}}.{diffusers}"
     return (
-        _copy(f"{block}.linear_proj", f"{block}.output_proj", f"{peer}.to_out.0", "D D"),
+        _copy(f"{block}.linear_proj", f"{block}.output_proj", f"{peer}.to_out.0", "D D", part=f"{ours}.proj"),
         _copy(f"{block}.q_layernorm", f"{block}.q_norm", f"{peer}.norm_q", "K"),
         _copy(f"{block}.k_layernorm", f"{block}.k_norm", f"{peer}.norm_k", "K"),
     )
@@ -83,18 +93,20 @@ BLOCK_ROWS: tuple[Row, ...] = (
         (f"{_SELF}.q_proj", f"{_SELF}.k_proj", f"{_SELF}.v_proj"),
         (f"{_BLOCK}.attn1.to_q", f"{_BLOCK}.attn1.to_k", f"{_BLOCK}.attn1.to_v"),
         "D D",
+        parts=("self_attn.q", "self_attn.k", "self_attn.v"),
     ),
     *_attention_tail("self_attn", "attn1"),
-    _copy(f"{_CROSS}.linear_q", f"{_CROSS}.q_proj", f"{_BLOCK}.attn2.to_q", "D D"),
+    _copy(f"{_CROSS}.linear_q", f"{_CROSS}.q_proj", f"{_BLOCK}.attn2.to_q", "D D", part="cross_attn.q"),
     _per_head(
         f"{_CROSS}.linear_kv",
         (f"{_CROSS}.k_proj", f"{_CROSS}.v_proj"),
         (f"{_BLOCK}.attn2.to_k", f"{_BLOCK}.attn2.to_v"),
         "D E",
+        parts=("cross_attn.k", "cross_attn.v"),
     ),
     *_attention_tail("cross_attn", "attn2"),
-    _copy("blocks.{i}.mlp.linear_fc1", "blocks.{i}.mlp.layer1", f"{_BLOCK}.ff.net.0.proj", "F D"),
-    _copy("blocks.{i}.mlp.linear_fc2", "blocks.{i}.mlp.layer2", f"{_BLOCK}.ff.net.2", "D F"),
+    _copy("blocks.{i}.mlp.linear_fc1", "blocks.{i}.mlp.layer1", f"{_BLOCK}.ff.net.0.proj", "F D", part="mlp.fc1"),
+    _copy("blocks.{i}.mlp.linear_fc2", "blocks.{i}.mlp.layer2", f"{_BLOCK}.ff.net.2", "D F", part="mlp.fc2"),
 )
 """Parameters of one block; `{i}` is the block number."""
 

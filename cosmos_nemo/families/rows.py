@@ -51,6 +51,8 @@ class Row:
         shapes: shape of each published tensor, in the symbols of the family's `network_sizes`.
         layout: how the published tensors lie in our parameter.
         cut: dimension along which upstream's tensor-parallel files hold a part of each; None: each file holds all.
+        parts: what our layer calls the linear maps that the published tensors are, in the same order; see
+            `models.common.parts`. Empty for what cannot be adapted.
     """
 
     ours: str
@@ -59,6 +61,7 @@ class Row:
     shapes: tuple[tuple[str, ...], ...]
     layout: Layout
     cut: int | None = None
+    parts: tuple[str, ...] = ()
 
     def published(self, naming: Naming) -> tuple[str, ...]:
         """Names of the published tensors in the family `naming`, without any prefix.

@@ -6,7 +6,6 @@ so that published adapters fit one to one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.common.linear import Column, Row
-from cosmos_nemo.models.common.lora import LoRA
+from cosmos_nemo.models.common.lora import LoRA, block_of
 from cosmos_nemo.models.common.parts import short_name
 from cosmos_nemo.models.common.sharded import mark_sequence_parallel, mark_tensor_parallel, partition_dim
 from cosmos_nemo.numerics.keyed import generator
@@ -27,8 +26,6 @@ from cosmos_nemo.parallel.collectives import (
     sum_forward,
     sum_gradient,
 )
-
-_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
 
 
 class Adapter(nn.Module):
@@ -145,9 +142,7 @@ def add_adapters(network: nn.Module, lora: LoRA, *, seed: int = 0) -> int:
     lora.check_targets(name for _, _, parts in layers for name in parts.names)
     count = 0
     for path, layer, parts in layers:
-        match = _BLOCK.search(path)
-        assert match, f"{path} has parts and is in no block"
-        names = [name for name in parts.names if lora.adapts(name, int(match[1]))]
+        names = [name for name in parts.names if lora.adapts(name, block_of(path))]
         if names:
             layer.adapters = adapters = Adapters(layer, names, lora)
             for name in names:

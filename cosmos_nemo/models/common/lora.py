@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,6 +11,8 @@ from cosmos_nemo.errors import UserError
 
 Scale = Literal["alpha/rank", "direct"]
 Init = Literal["fan_in", "kaiming_uniform", "gaussian"]
+
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
 
 
 @dataclass(kw_only=True)
@@ -72,6 +75,13 @@ class LoRA:
                     f"model.lora.targets: {target!r} names nothing that can be adapted in this network; use "
                     f"{', '.join(legal)}, or words of these."
                 )
+
+
+def block_of(path: str) -> int:
+    """Return the number of the block that something lies in, by its path in the network."""
+    match = _BLOCK.search(path)
+    assert match, f"{path} can be adapted and is in no block"
+    return int(match[1])
 
 
 def _is_in(target: str, part: str) -> bool:
