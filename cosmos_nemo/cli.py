@@ -103,6 +103,7 @@ def generate(
         int | None, typer.Option(help="Under torchrun: ranks that share the weights.")
     ] = None,
     num_steps: Annotated[int | None, typer.Option(help="Diffusion: sampler steps; 35 if left out.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Diffusion: 2ab or euler; the published 2ab if left out.")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Diffusion: guidance; 7 for video, 4 for images if left out.")
     ] = None,

@@ -118,10 +118,6 @@ def _video(**fields: Any) -> run.Config:
 
 
 def _image() -> run.Config:
-    return _video(
-        state_t=1,
-        video_noise=False,
-        high_sigma_ratio=0.0,
-        min_num_conditional_frames=0,
-        max_num_conditional_frames=0,
-    )
+    from cosmos_nemo.diffusion.predict2 import TEXT2IMAGE
+
+    return _video(**TEXT2IMAGE)

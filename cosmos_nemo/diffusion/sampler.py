@@ -1,22 +1,21 @@
-"""Predict2's sampler: a two-step exponential Adams-Bashforth integrator over a Karras noise schedule.
+"""Noise schedules and the integrators that lead from noise to clean latents, by name."""
 
-Source: nvidia-cosmos/cosmos-predict2, schedulers/rectified_flow_scheduler.py (RectifiedFlowAB2Scheduler) and
-module/res_sampler.py ("2ab"); Karras et al. 2022, arXiv:2206.00364, eq. 5.
-"""
+from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosmos_nemo.diffusion.denoising import OnStep
 from cosmos_nemo.errors import UserError
 
 X0Fn = Callable[[Tensor, Tensor], Tensor]
 """Denoiser: (state float32, sigma float64 scalar) -> predicted clean latents of the state's shape."""
-OnStep = Callable[[int, Tensor, Tensor], None]
-"""Observer: (step, state after the step in float64, the step's x0 prediction)."""
+Integrator = Callable[[X0Fn, Tensor, Tensor, OnStep | None], Tensor]
+"""(denoiser, first state, noise levels [N + 1] in float64, observer) -> clean latents, float32."""
 
 
 def sigma_schedule(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -30,10 +29,13 @@ def sigma_schedule(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 
         sigma_max: first noise level.
         rho: spacing exponent.
 
-    Returns: sigmas, shape [N + 1], float64.
+    Returns:
+        sigmas, shape [N + 1], float64.
 
     Raises:
         UserError: num_steps < 1, or the noise levels are not 0 < sigma_min < sigma_max.
+
+    Source: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     if num_steps < 1:
         raise UserError(f"num_steps={num_steps}; a sampling run needs at least 1 step.")
@@ -44,38 +46,24 @@ def sigma_schedule(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 
     return torch.pow(start + i / num_steps * (end - start), rho)
 
 
-def initial_noise(shape: tuple[int, ...], *, seed: int, sigma_max: float = 80.0) -> Tensor:
-    """Return sigma_max times unit Gaussian noise, equal on every machine.
+def unit_noise(shape: tuple[int, ...], *, seed: int) -> Tensor:
+    """Return unit Gaussian noise, equal on every machine.
 
-    The noise comes from numpy's RandomState as upstream, so that a seed gives the published picture.
+    It comes from numpy's RandomState as upstream, so that a seed gives the published picture.
 
     Args:
         shape: (B, C, T, H, W).
         seed: seed of the picture, 0 <= seed < 2^32.
-        sigma_max: first noise level.
 
-    Returns: the first sampler state, float32, on the CPU.
+    Returns:
+        The noise, float32, on the CPU.
     """
-    noise = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
-    return torch.from_numpy(noise) * sigma_max
-
-
-def guided(x0_cond: Tensor, x0_uncond: Tensor, guidance: float) -> Tensor:
-    """Return cond + g (cond - uncond): g = 0 is no guidance, and g = 7 is scale 8 of the usual form.
-
-    Args:
-        x0_cond: x0 prediction under the prompt.
-        x0_uncond: x0 prediction under the negative prompt, same shape.
-        guidance: g.
-
-    Returns: the guided prediction, same shape.
-    """
-    return x0_cond + guidance * (x0_cond - x0_uncond)
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
 
 
 @torch.no_grad()
-def sample_2ab(x0_fn: X0Fn, x_sigma_max: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
-    """Integrate from pure noise to clean latents.
+def integrate_2ab(x0_fn: X0Fn, x_sigma_max: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Integrate with the two-step exponential Adams-Bashforth method.
 
     With d_i = x0_fn(x, sigma_i), h = ln(sigma_i / sigma_{i+1}) and, after the first step,
     g = ln(sigma_{i-1} / sigma_i):
@@ -87,11 +75,15 @@ def sample_2ab(x0_fn: X0Fn, x_sigma_max: Tensor, sigmas: Tensor, on_step: OnStep
 
     Args:
         x0_fn: the denoiser; receives the state in float32 and sigma as a float64 scalar.
-        x_sigma_max: first state, e.g. from `initial_noise`, any shape.
-        sigmas: decreasing noise levels, shape [N + 1], float64.
+        x_sigma_max: first state: noise of the first sigma, any shape.
+        sigmas: decreasing noise levels above 0, shape [N + 1], float64.
         on_step: called after every step, e.g. for progress.
 
-    Returns: predicted clean latents, the shape of x_sigma_max, float32.
+    Returns:
+        Predicted clean latents, the shape of x_sigma_max, float32.
+
+    Source: nvidia-cosmos/cosmos-predict2, schedulers/rectified_flow_scheduler.py (RectifiedFlowAB2Scheduler) and
+    module/res_sampler.py ("2ab").
     """
     levels = sigmas.tolist()
     sigmas = sigmas.to(x_sigma_max.device)
@@ -108,3 +100,35 @@ def sample_2ab(x0_fn: X0Fn, x_sigma_max: Tensor, sigmas: Tensor, on_step: OnStep
         if on_step is not None:
             on_step(i, x, x0)
     return x0_fn(x.float(), sigmas[-1]).float()
+
+
+@torch.no_grad()
+def integrate_euler(x0_fn: X0Fn, x_sigma_max: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Integrate with Euler's method: x <- x + (sigma_{i+1} - sigma_i) (x - x0_fn(x, sigma_i)) / sigma_i.
+
+    A last sigma of 0 ends the run there; above 0, one clean pass at it gives the result.
+
+    Args:
+        x0_fn: the denoiser; receives the state in float32 and sigma as a float64 scalar.
+        x_sigma_max: first state: noise of the first sigma, any shape.
+        sigmas: decreasing noise levels, shape [N + 1], float64; only the last may be 0.
+        on_step: called after every step, e.g. for progress.
+
+    Returns:
+        Predicted clean latents, the shape of x_sigma_max, float32.
+
+    Source: Karras et al. 2022, arXiv:2206.00364, algorithm 1.
+    """
+    levels = sigmas.tolist()
+    sigmas = sigmas.to(x_sigma_max.device)
+    x = x_sigma_max.double()
+    for i in range(len(levels) - 1):
+        x0 = x0_fn(x.float(), sigmas[i]).double()
+        x = x + (levels[i + 1] - levels[i]) / levels[i] * (x - x0)
+        if on_step is not None:
+            on_step(i, x, x0)
+    return x.float() if levels[-1] == 0 else x0_fn(x.float(), sigmas[-1]).float()
+
+
+INTEGRATORS: Mapping[str, Integrator] = {"2ab": integrate_2ab, "euler": integrate_euler}
+"""Integrators by the names that users and golden manifests give them."""

@@ -6,7 +6,7 @@ from cosmos_nemo.checkpoints.lora import merge_lora
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.network import build_model, conditions, to_device
+from cosmos_nemo.golden.network import build_model, conditions
 from cosmos_nemo.golden.runtime import Runtime
 
 
@@ -32,11 +32,5 @@ def check_lora(case: Case, runtime: Runtime) -> list[Comparison]:
 @torch.no_grad()
 def _forward(model: torch.nn.Module, io: Tensors, runtime: Runtime) -> torch.Tensor:
     """Run the network on the recorded inputs."""
-    inputs = {
-        "x_B_C_T_H_W": io["in.x_B_C_T_H_W"],
-        "timesteps_B_T": io["in.timesteps"],
-        "crossattn_emb_B_L_E": io["in.crossattn_emb"],
-        **conditions(io),
-    }
-    out: torch.Tensor = model(**to_device(inputs, runtime))
-    return out
+    network = conditions(io).to(runtime.device).bind(model)
+    return network(io["in.x_B_C_T_H_W"].to(runtime.device), io["in.timesteps"].to(runtime.device))

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from cosmos_nemo.diffusion import predict2
-from cosmos_nemo.diffusion.predict2 import Draws, Predict2Objective
+from cosmos_nemo.diffusion.denoising import Draws, add_noise
+from cosmos_nemo.diffusion.predict2 import Predict2Objective, loss_weight, weighted_squared_error
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_gradient, compare_names
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.network import build_model, conditions, to_device
+from cosmos_nemo.golden.network import build_model, conditions
 from cosmos_nemo.golden.runtime import Runtime
 
 
@@ -32,15 +32,14 @@ def check_loss(case: Case, runtime: Runtime) -> list[Comparison]:
     draws = draws_of(io).to(runtime.device)
     x0 = io["in.x0"].to(runtime.device)
 
-    x, timesteps = predict2.network_input(objective, x0, draws)
-    text = io["in.crossattn_emb"].to(runtime.device)
-    net_out = model(x, timesteps, text, **to_device(conditions(io), runtime))
-    result = predict2.loss(objective, x0, net_out, draws)
+    x, timesteps = objective.network_input(x0, draws)
+    net_out = conditions(io).to(runtime.device).bind(model)(x, timesteps)
+    result = objective.loss(x0, net_out, draws, network)
     torch.autograd.backward(result.loss)
     finalize_model_grads([model])
 
     computed = {
-        "xt": predict2.add_noise(x0, draws),
+        "xt": add_noise(x0, draws),
         "net_in.x_B_C_T_H_W": x,
         "net_in.timesteps_B_T": timesteps,
         "net_out": net_out,
@@ -91,10 +90,10 @@ def draws_of(io: Tensors) -> Draws:
 def _derived(objective: Predict2Objective, x0: Tensor, x0_pred: Tensor, draws: Draws) -> dict[str, Tensor]:
     """Return the finer quantities that a golden file may also record."""
     sigma_B_1 = draws.sigma_B_1
-    error = predict2.weighted_squared_error(x0, x0_pred, sigma_B_1)
-    xt = predict2.add_noise(x0, draws)
+    error = weighted_squared_error(x0, x0_pred, sigma_B_1)
+    xt = add_noise(x0, draws)
     return {
-        "weights_per_sigma_B_1": predict2.loss_weight(sigma_B_1),
+        "weights_per_sigma_B_1": loss_weight(sigma_B_1),
         "mse_per_element": (x0 - x0_pred) ** 2,
         "eps_pred": (xt - x0_pred) / sigma_B_1[:, :, None, None, None],
         "edm_loss_per_element": error,

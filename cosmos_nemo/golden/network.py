@@ -13,6 +13,7 @@ from cosmos_nemo.golden.compare import Comparison, compare, compare_names, faile
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.runtime import Runtime
 from cosmos_nemo.models.common.rope import rope_angles
+from cosmos_nemo.models.dit.conditions import Conditions
 
 if TYPE_CHECKING:
     from cosmos_nemo.models.dit.config import DiTConfig
@@ -49,14 +50,9 @@ def check_forward(case: Case, runtime: Runtime) -> list[Comparison]:
     """Compare a network's output and intermediates, and the same weights read under diffusers names."""
     model = build_model(case, runtime, weights=case.load("weights"))
     io = case.load()
-    inputs = {
-        "x_B_C_T_H_W": io["in.x_B_C_T_H_W"],
-        "timesteps_B_T": io["in.timesteps"],
-        "crossattn_emb_B_L_E": io["in.crossattn_emb"],
-        **conditions(io),
-    }
+    network = conditions(io).to(runtime.device).bind(model)
     with torch.no_grad(), intermediates(model, io) as seen:
-        out = model(**to_device(inputs, runtime))
+        out = network(io["in.x_B_C_T_H_W"].to(runtime.device), io["in.timesteps"].to(runtime.device))
     comparisons = [_check_angles(case, model.config, io)] if "mid.rope_angles" in io else []
     comparisons += [compare(name, value, io[name], case.tolerance) for name, value in seen.items()]
     unknown = [name for name in io if name.startswith("mid.") and name not in seen and name != "mid.rope_angles"]
@@ -132,19 +128,14 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
     )
 
 
-def conditions(io: Tensors) -> dict[str, Tensor | None]:
-    """Return the optional inputs of the network's forward that a file holds."""
-    names = {
-        "condition_mask_B_1_T_H_W": "in.condition_video_input_mask",
-        "padding_mask_B_1_H_W": "in.padding_mask",
-        "fps_B": "in.fps",
-    }
-    return {ours: io.get(golden) for ours, golden in names.items()}
-
-
-def to_device(inputs: Mapping[str, Tensor | None], runtime: Runtime) -> dict[str, Tensor | None]:
-    """Move tensors to the run's device."""
-    return {name: value if value is None else value.to(runtime.device) for name, value in inputs.items()}
+def conditions(io: Tensors) -> Conditions:
+    """Return what a file gives the network beside latents and timesteps."""
+    return Conditions(
+        crossattn_emb_B_L_E=io["in.crossattn_emb"],
+        condition_mask_B_1_T_H_W=io.get("in.condition_video_input_mask"),
+        padding_mask_B_1_H_W=io.get("in.padding_mask"),
+        fps_B=io.get("in.fps"),
+    )
 
 
 @contextmanager

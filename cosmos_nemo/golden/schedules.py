@@ -5,7 +5,7 @@ import re
 
 import torch
 
-from cosmos_nemo.diffusion.predict2 import Predict2Objective, sigma_from_uniforms
+from cosmos_nemo.diffusion.predict2 import Predict2Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
@@ -34,10 +34,10 @@ def check_sigma_sampling(case: Case) -> list[Comparison]:
         elif name == "sigma.no_high_sigma":
             objective = dataclasses.replace(video, high_sigma_ratio=0.0)
         elif name == "sigma.text2image":
-            objective = Predict2Objective.text2image()
+            objective = Predict2Objective.published("text2image")
         else:
             raise UserError(f"{io.file}: '{name}' is not a known variant of noise levels")
-        sigma_B = sigma_from_uniforms(objective, io["in.u_gauss"], io["in.u_mask"], io["in.u_log"])
+        sigma_B = objective.sigma_from_uniforms(io["in.u_gauss"], io["in.u_mask"], io["in.u_log"])
         comparisons.append(compare(name, sigma_B.reshape(io[name].shape), io[name], case.tolerance))
     return comparisons
 

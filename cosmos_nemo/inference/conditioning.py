@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.media.writing import IMAGE_SUFFIXES, cover_and_crop, read_frames, to_unit
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 
-CONDITIONAL_LATENT_FRAMES = (1, 2)
-"""Latent frames that may be given, which the models are trained for."""
 
-
-def conditional_latent_frames(num_frames: int, tokenizer: VideoTokenizer) -> int:
-    """Latent frames of `num_frames` given pixel frames.
+def conditional_latent_frames(num_frames: int, tokenizer: VideoTokenizer, objective: Objective[Any]) -> int:
+    """Return the latent frames of `num_frames` given pixel frames.
 
     Raises:
-        UserError: the models are not trained for so many; with Wan 2.1 they are for 1 and 5 frames.
+        UserError: the network was not trained to continue so many.
     """
-    legal = [1 + (count - 1) * tokenizer.temporal_compression for count in CONDITIONAL_LATENT_FRAMES]
+    legal = [1 + (count - 1) * tokenizer.temporal_compression for count in objective.given_frame_counts]
     if num_frames not in legal:
         raise UserError(
             f"--num-conditional-frames {num_frames} is not possible with this video tokenizer; "

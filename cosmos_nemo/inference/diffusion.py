@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cosmos_nemo.checkpoints.export import parse_dtype
 from cosmos_nemo.data.batch import pad_text
-from cosmos_nemo.diffusion.sampler import initial_noise
+from cosmos_nemo.diffusion.sampler import unit_noise
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.conditioning import (
     conditional_latent_frames,
@@ -35,6 +35,7 @@ from cosmos_nemo.inference.source import Source
 from cosmos_nemo.media.comparison import write_comparison
 from cosmos_nemo.media.strip import StripRow, write_strip
 from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_bytes, write_image, write_video
+from cosmos_nemo.models.dit.conditions import Conditions
 from cosmos_nemo.parallel.process import World, model_parallel_world
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
@@ -129,7 +130,9 @@ def _encode(options: DiffusionOptions, plan: Plan, device: torch.device) -> _Inp
         )
     tokenizer = _load_tokenizer(plan, device)
     scale, frames = tokenizer.spatial_compression, tokenizer.latent_frames(plan.num_frames)
-    count = conditional_latent_frames(options.num_conditional_frames, tokenizer) if given is not None else 0
+    count = (
+        conditional_latent_frames(options.num_conditional_frames, tokenizer, plan.objective) if given is not None else 0
+    )
     text, uncond = _encode_text(options.prompt, plan, device)
     inputs = _Inputs(
         latent_T_H_W=(frames, plan.height // scale, plan.width // scale),
@@ -180,18 +183,22 @@ def _sample(
     mask = None
     if inputs.gt_frames_1_C_T_H_W is not None:
         mask = first_frames_mask(inputs.gt_frames_1_C_T_H_W, inputs.given_latent_frames)
-    with progress_bar("sampling", options.num_steps + 1, shown=progress and world.rank == 0) as show:
+    conditions = Conditions(
+        crossattn_emb_B_L_E=inputs.text_1_L_E,
+        condition_mask_B_1_T_H_W=mask,
+        fps_B=None if plan.task == TEXT2IMAGE else torch.tensor([plan.fps]),
+    )
+    with progress_bar("sampling", options.num_steps, shown=progress and world.rank == 0) as show:
         return sample_latents(
             model,
-            noise_1_C_T_H_W=initial_noise((1, model.config.out_channels, *inputs.latent_T_H_W), seed=options.seed),
-            text_1_L_E=inputs.text_1_L_E,
+            plan.objective,
+            conditions,
+            noise_1_C_T_H_W=unit_noise((1, model.config.out_channels, *inputs.latent_T_H_W), seed=options.seed),
             uncond_1_L_E=inputs.uncond_1_L_E,
             guidance=plan.guidance,
             num_steps=options.num_steps,
-            gt_frames_1_C_T_H_W=inputs.gt_frames_1_C_T_H_W,
-            condition_mask_1_1_T_H_W=mask,
-            sigma_conditional=plan.sigma_conditional,
-            fps=None if plan.task == TEXT2IMAGE else plan.fps,
+            sampler=options.sampler,
+            given_1_C_T_H_W=inputs.gt_frames_1_C_T_H_W,
             on_step=show,
         )
 

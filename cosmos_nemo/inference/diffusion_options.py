@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.options import CommonOptions, require_file, require_multiple
 from cosmos_nemo.media.writing import IMAGE_SUFFIXES
@@ -32,6 +34,8 @@ class DiffusionOptions(CommonOptions):
     not guided at all, Text2Image is guided away from a zero text embedding, as in the published pipelines."""
     num_steps: int = 35
     """Sampler steps; each costs two network passes with guidance, one without."""
+    sampler: str | None = None
+    """Integrator; None: the published one, `2ab` for Predict2, which has `euler`, too."""
     guidance: float | None = None
     """g; None: 7 for Video2World, 4 for Text2Image."""
     num_conditional_frames: int = 1
@@ -73,7 +77,7 @@ class Plan:
     tokenizer: Path
     text_encoder: Path
     text_length: int
-    sigma_conditional: float
+    objective: Objective[Any]
 
     def __post_init__(self) -> None:
         """Check sizes.

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.checkpoints.architecture import task_of
+from cosmos_nemo.diffusion import objective_from_json
+from cosmos_nemo.diffusion.denoising import Objective
+from cosmos_nemo.diffusion.predict2 import Predict2Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.diffusion_options import (
     DEFAULT_GUIDANCE,
@@ -49,6 +52,8 @@ def make_plan(options: DiffusionOptions, source: Source) -> Plan:
         raise UserError(
             f"--task {options.task}: the checkpoint is a {task} network; use --task auto or another checkpoint."
         )
+    objective = _objective(source, task)
+    objective.sampler_name(options.sampler)  # an unknown one is refused before anything is loaded
     negative = options.negative_prompt
     if negative is None:
         negative = published_negative_prompt() if task == VIDEO2WORLD else ""
@@ -74,8 +79,14 @@ def make_plan(options: DiffusionOptions, source: Source) -> Plan:
         tokenizer=defaults.encoder("tokenizer", options.tokenizer),
         text_encoder=defaults.encoder("text_encoder", options.text_encoder),
         text_length=int(defaults.values.get("text_length", PUBLISHED_TEXT_LENGTH)),
-        sigma_conditional=float((source.run.get("objective") or {}).get("sigma_conditional", 1e-4)),
+        objective=objective,
     )
+
+
+def _objective(source: Source, task: str) -> Objective[Any]:
+    """Return what the network was trained with: the run's objective, or the published one."""
+    section = source.run.get("objective")
+    return objective_from_json(section) if section else Predict2Objective.published(task)
 
 
 def _defaults(source: Source, task: str) -> Defaults:

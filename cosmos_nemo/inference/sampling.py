@@ -1,84 +1,70 @@
-"""Runs Predict2's sampler with a network: noise to clean latents."""
+"""Runs an objective's sampler with a network: noise to latents as a video tokenizer decodes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from cosmos_nemo.diffusion.predict2 import Predict2Objective, denoise
-from cosmos_nemo.diffusion.sampler import guided, sample_2ab, sigma_schedule
+from cosmos_nemo.diffusion.denoising import GivenFrames, Objective
+from cosmos_nemo.models.dit.conditions import Conditions
 
 
 def sample_latents(
     model: nn.Module,
+    objective: Objective[Any],
+    conditions: Conditions,
     *,
     noise_1_C_T_H_W: Tensor,
-    text_1_L_E: Tensor,
     uncond_1_L_E: Tensor | None,
     guidance: float,
     num_steps: int,
-    gt_frames_1_C_T_H_W: Tensor | None = None,
-    condition_mask_1_1_T_H_W: Tensor | None = None,
-    sigma_conditional: float = 1e-4,
-    fps: float | None = None,
+    sampler: str | None = None,
+    given_1_C_T_H_W: Tensor | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Sample latents with classifier-free guidance.
 
-    x0 = cond + g (cond - uncond). Without `uncond_1_L_E`, or with g = 0, the second network pass is left out.
+    Without `uncond_1_L_E`, or with guidance 0, the second network pass is left out.
 
     Args:
         model: the network, on the device to sample on.
-        noise_1_C_T_H_W: first state of the sampler, as `initial_noise` makes it; the same on every rank.
-        text_1_L_E: embedding of the prompt, zero padded to the length of training.
+        objective: what the network was trained with.
+        conditions: the prompt's embedding, zero padded to the length of training, and what else the network is given;
+            both branches of guidance are given the same conditional frames.
+        noise_1_C_T_H_W: unit Gaussian noise, as `unit_noise` makes it; the same on every rank.
         uncond_1_L_E: embedding that guidance leads away from.
-        guidance: g.
-        num_steps: sampler steps; the network is called for one more noise level.
-        gt_frames_1_C_T_H_W: clean latents of the conditional frames.
-        condition_mask_1_1_T_H_W: 1 on conditional frames; both branches are conditioned on them.
-        sigma_conditional: noise level that the timestep of conditional frames stands for.
-        fps: frames per second, for networks with fps modulation.
-        on_step: called with the number of finished network evaluations.
+        guidance: g in cond + g (cond - uncond).
+        num_steps: sampler steps.
+        sampler: one of the objective's; None is the published one.
+        given_1_C_T_H_W: clean latents of the conditional frames that `conditions` masks; None without.
+        on_step: called with the number of finished steps.
 
     Returns:
-        latents of the noise's shape, float32; equal to `gt_frames` on conditional frames.
-    Source: cosmos-predict2, `cosmos_predict2/pipelines/video2world.py`, `schedulers/rectified_flow_scheduler.py`.
+        Latents of standard deviation 1 and of the noise's shape, float32.
     """
     device = next(model.parameters()).device
-    objective = Predict2Objective(state_t=noise_1_C_T_H_W.shape[2], sigma_conditional=sigma_conditional)
-    gt_frames, mask = _to(device, gt_frames_1_C_T_H_W), _to(device, condition_mask_1_1_T_H_W)
-    fps_1 = None if fps is None else torch.full((1,), float(fps), device=device)
-    padding_mask = torch.zeros(1, 1, *noise_1_C_T_H_W.shape[-2:], device=device)
-    text, uncond = text_1_L_E.to(device), _to(device, uncond_1_L_E)
-    done = 0
-
-    def predict(x: Tensor, sigma: Tensor, embedding: Tensor) -> Tensor:
-        """x0 prediction under one text."""
-        return denoise(
-            objective,
-            lambda x_in, timesteps: model(x_in, timesteps, embedding, mask, padding_mask, fps_1),
-            x,
-            sigma,
-            gt_frames,
-            mask,
+    conditions = conditions.to(device)
+    uncond = None
+    if uncond_1_L_E is not None:
+        uncond = replace(conditions, crossattn_emb_B_L_E=uncond_1_L_E.to(device)).bind(model)
+    given = None
+    if given_1_C_T_H_W is not None:
+        assert conditions.condition_mask_B_1_T_H_W is not None
+        given = GivenFrames(
+            x0_B_C_T_H_W=given_1_C_T_H_W.to(device) * objective.sigma_data,
+            mask_B_1_T_H_W=conditions.condition_mask_B_1_T_H_W,
         )
-
-    def x0_fn(x: Tensor, sigma: Tensor) -> Tensor:
-        """Guided x0 prediction."""
-        nonlocal done
-        x0 = predict(x, sigma, text)
-        if uncond is not None and guidance != 0:
-            x0 = guided(x0, predict(x, sigma, uncond), guidance)
-        done += 1
-        if on_step is not None:
-            on_step(done)
-        return x0
-
-    return sample_2ab(x0_fn, noise_1_C_T_H_W.to(device), sigma_schedule(num_steps))
-
-
-def _to(device: torch.device, tensor: Tensor | None) -> Tensor | None:
-    """Move a tensor that may be absent."""
-    return None if tensor is None else tensor.to(device)
+    x0 = objective.sample(
+        conditions.bind(model),
+        noise_1_C_T_H_W.to(device),
+        num_steps=num_steps,
+        sampler=sampler,
+        uncond=uncond,
+        guidance=guidance,
+        given=given,
+        on_step=None if on_step is None else lambda step, x, x0: on_step(step + 1),
+    )
+    return x0 / objective.sigma_data

@@ -264,7 +264,7 @@ class ARModule(FromPublished):
             assert isinstance(batch, TokenBatch | CaptionedVideoBatch)
             inputs |= {"context_B_L_E": batch.crossattn_emb_B_L_E, "context_mask_B_L": batch.text_mask_B_L}
         out = self.forward(sequence, **inputs)
-        network = unwrapped(self.module)
+        network = self.network
         if not network.post_process:
             return out
         loss = next_token_loss(
@@ -326,10 +326,3 @@ def load_discrete(path: str | None, config: ARConfig) -> DiscreteVideoTokenizer:
         )
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
     return load_discrete_tokenizer(path, vocab_size=config.vocab_size, field="model.tokenizer_path", device=device)
-
-
-def unwrapped(module: Any) -> Any:
-    """The network inside the wrappers of data parallelism and of bf16."""
-    while hasattr(module, "module"):
-        module = module.module
-    return module

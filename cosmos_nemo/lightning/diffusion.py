@@ -1,4 +1,4 @@
-"""The diffusion family: a DiT with the Predict2 objective, on latents that were encoded beforehand."""
+"""The diffusion family: a DiT with a diffusion objective, on latents that were encoded beforehand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.data.batch import DiffusionBatch
 from cosmos_nemo.data.manifest import EncoderRef, Manifest
-from cosmos_nemo.diffusion import predict2
+from cosmos_nemo.diffusion.denoising import Objective, drop_text
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import file_sha256
 from cosmos_nemo.lightning.data import EnergonDataModule
@@ -21,6 +21,7 @@ from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset
 from cosmos_nemo.lightning.published_weights import FromPublished
 from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.models.common.lora import LoRA
+from cosmos_nemo.models.dit.conditions import Conditions
 from cosmos_nemo.models.dit.config import DiTConfig
 from cosmos_nemo.models.dit.flops import forward_flops
 from cosmos_nemo.platform.devices import device_peak_tflops
@@ -111,11 +112,11 @@ class DiffusionDataModule(EnergonDataModule):
 
 
 class DiTModule(FromPublished):
-    """A DiT with the Predict2 objective. The network runs in its parameter dtype, the objective in float32.
+    """A DiT with a diffusion objective. The network runs in its parameter dtype, the objective in float32.
 
     Args:
         config: size and settings of the network.
-        objective: noise levels, conditioning frames, loss weight.
+        objective: noise levels, conditional frames, loss.
         seed: of the noise and of text dropout.
         dit_path: weights to start from: a published checkpoint (file or folder), or a run folder of this project.
             None starts from random weights. Not read when a run is resumed.
@@ -132,7 +133,7 @@ class DiTModule(FromPublished):
     def __init__(
         self,
         config: DiTConfig,
-        objective: predict2.Predict2Objective,
+        objective: Objective[Any],
         seed: int = 0,
         dit_path: str | None = None,
         use_ema: bool = False,
@@ -157,7 +158,7 @@ class DiTModule(FromPublished):
 
     def settings(self) -> dict[str, Any]:
         """See `FamilyModule`."""
-        return {"objective": asdict(self.objective), **super().settings()}
+        return {"objective": self.objective.to_json(), **super().settings()}
 
     def build_network(self, *, initialize: bool) -> nn.Module:
         """The DiT."""
@@ -225,15 +226,8 @@ class DiTModule(FromPublished):
         return f"{manifest.num_frames} frames {manifest.height}x{manifest.width} (latent {frames}x{height}x{width})"
 
     def notes(self, dataset: Dataset) -> list[str]:
-        """Whether the noise level suits the clips' length."""
-        notes, frames = super().notes(dataset), latent_shape(dataset)[1]
-        if self.objective.state_t == frames:
-            return notes
-        return [
-            *notes,
-            f"model.objective.state_t={self.objective.state_t} sets the noise level for clips of so many latent frames;"
-            f" these have {frames}",
-        ]
+        """What the objective has to say about the clips' length."""
+        return [*super().notes(dataset), *self.objective.notes(latent_shape(dataset)[1])]
 
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:
         """See `FamilyModule`; forward and backward, without recomputation."""
@@ -254,27 +248,22 @@ class DiTModule(FromPublished):
 
     def forward_step(self, batch: DiffusionBatch, step: int) -> Tensor:
         """The training loss of one micro batch; at `VALIDATION_STEP` no text is dropped."""
-        x0 = batch.latent_B_C_T_H_W.float()
-        draws = predict2.draw(
-            self.objective,
+        x0 = batch.latent_B_C_T_H_W.float() * self.objective.sigma_data
+        draws = self.objective.draw(
             seed=self.seed,
             step=step,
             sample_id_B=batch.sample_id_B.tolist(),
             latent_shape=tuple(x0.shape[1:]),
         ).to(x0.device)
-        x, timesteps = predict2.network_input(self.objective, x0, draws)
         text = batch.crossattn_emb_B_L_E
-        if step != VALIDATION_STEP:
-            text = predict2.drop_text(text, draws.keep_text_B)
-        net_out = self.forward(
-            x,
-            timesteps,
-            text,
-            condition_mask_B_1_T_H_W=draws.condition_mask_B_1_T_H_W if self.config.video_condition else None,
+        conditions = Conditions(
+            crossattn_emb_B_L_E=text if step == VALIDATION_STEP else drop_text(text, draws.keep_text_B),
+            condition_mask_B_1_T_H_W=draws.condition_mask_B_1_T_H_W,
             padding_mask_B_1_H_W=batch.padding_mask_B_1_H_W,
-            fps_B=batch.fps_B if self.config.rope_enable_fps_modulation else None,
+            fps_B=batch.fps_B,
         )
-        return predict2.loss(self.objective, x0, net_out.float(), draws).loss
+        net_out = conditions.bind(self.forward)(*self.objective.network_input(x0, draws))
+        return self.objective.loss(x0, net_out.float(), draws, self.network).loss
 
 
 def needs_manifest(dataset: Dataset) -> Manifest:

@@ -239,6 +239,14 @@ class FamilyModule(pl.LightningModule, abc.ABC):
         """Of random weights."""
         return getattr(self.config, "init_seed", self.seed)
 
+    @property
+    def network(self) -> Any:
+        """The network inside the wrappers of data parallelism and of bf16."""
+        network = self._modules["module"]
+        while hasattr(network, "module"):
+            network = network.module
+        return network
+
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The network's output."""
         return self.module(*args, **kwargs)

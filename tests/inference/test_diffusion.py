@@ -43,9 +43,9 @@ def network_calls(monkeypatch):
     texts = []
     original = diffusion_module.sample_latents
 
-    def counting(model, **arguments):
+    def counting(model, *others, **arguments):
         model.register_forward_pre_hook(lambda module, args: texts.append(args[2]))
-        return original(model, **arguments)
+        return original(model, *others, **arguments)
 
     monkeypatch.setattr(diffusion_module, "sample_latents", counting)
     return texts

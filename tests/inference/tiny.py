@@ -11,12 +11,14 @@ from torch import Tensor
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import write_published
 from cosmos_nemo.checkpoints.megatron import save_imported
+from cosmos_nemo.diffusion.predict2 import Predict2Objective
 from cosmos_nemo.media.writing import write_image, write_video
 from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
 from tests.checkpoints.networks import TINY_NAMED, model_of, random_published
 
 TEXT2IMAGE = {**TINY_NAMED, "video_condition": False}
+OBJECTIVES = {"v2w": Predict2Objective(state_t=3), "t2i": Predict2Objective.published("text2image")}
 PROMPT = "a red ball falls"
 
 
@@ -37,7 +39,7 @@ def write_everything(folder: Path) -> None:
         for name, fields in (("v2w", TINY_NAMED), ("t2i", TEXT2IMAGE)):
             model = model_of(fields)
             load_published_into(model, random_published(fields))
-            save_imported(model, folder / name, run={"data": data, "objective": {"sigma_conditional": 1e-4}})
+            save_imported(model, folder / name, run={"data": data, "objective": OBJECTIVES[name].to_json()})
             if name == "v2w":
                 write_published(model, folder / "v2w.pt", architecture=fields)
     write_video(moving_ramp(12), folder / "clip.mp4", fps=8)

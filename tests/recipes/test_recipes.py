@@ -113,7 +113,7 @@ def test_image_recipes_have_the_published_text2image_objective(tasks: dict[str, 
     from cosmos_nemo.diffusion.predict2 import Predict2Objective
 
     for name in ("cosmos_t2i_tiny", "cosmos_t2i_2b", "cosmos_t2i_14b"):
-        assert fdl.build(tasks[name].model.objective) == Predict2Objective.text2image()
+        assert fdl.build(tasks[name].model.objective) == Predict2Objective.published("text2image")
 
 
 def test_parallel_plans_of_one_node_of_8_gpus(tasks: dict[str, Any]) -> None:
