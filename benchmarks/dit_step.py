@@ -30,6 +30,7 @@ from benchmarks import measure
 from cosmos_nemo.models.dit.config import PREDICT2, DiTConfig
 from cosmos_nemo.models.dit.flops import forward_flops
 from cosmos_nemo.models.dit.model import DiT
+from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.platform.devices import device_peak_tflops
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -85,19 +86,6 @@ def make_inputs(
 
 def build_ours(config: DiTConfig, inputs: dict[str, Tensor]) -> tuple[nn.Module, Step]:
     """Our network and a function that runs its forward pass."""
-    from megatron.core import parallel_state
-
-    if not torch.distributed.is_initialized():
-        store = torch.distributed.HashStore()
-        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-        parallel_state.initialize_model_parallel()
-    if config.recompute_granularity:  # Megatron's checkpoint needs its random-number tracker
-        from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
-
-        from cosmos_nemo.platform.install import install
-
-        install()
-        model_parallel_cuda_manual_seed(0)
     model = DiT(config).to(next(iter(inputs.values())).device)
     with torch.no_grad():  # a fresh network does not use its modulation: those matrices start at zero
         for name, parameter in model.named_parameters():
@@ -232,10 +220,13 @@ def main() -> None:
     args.device = device
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if args.probe:
-        print(probe(args, args.dtypes[0]))
-        return
-    result = {
+    with model_parallel_world():
+        print(probe(args, args.dtypes[0]) if args.probe else json.dumps(measure_all(args), indent=2))
+
+
+def measure_all(args: argparse.Namespace) -> dict[str, Any]:
+    """The whole result."""
+    return {
         "benchmark": "dit_step",
         "device": measure.device_name(),
         "threads": args.threads,
@@ -244,7 +235,6 @@ def main() -> None:
         "command": " ".join(["python", "benchmarks/dit_step.py", *sys.argv[1:]]),
         "rows": [measure_dtype(args, dtype) for dtype in args.dtypes],
     }
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

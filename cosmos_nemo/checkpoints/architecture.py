@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families import FAMILIES, family_of_fields
 from cosmos_nemo.families.family import Family
+from cosmos_nemo.parallel.process import current_sizes
 from cosmos_nemo.runs.layout import RUN_FILE, CheckpointInfo
 
 FAMILY_FIELD = "family"
@@ -65,14 +67,10 @@ def build_model(architecture: Mapping[str, Any], *, dtype: torch.dtype, device: 
     Returns:
         the model in eval mode; its weights are arbitrary until something is loaded.
     """
-    from megatron.core import parallel_state
-
     config = build_config(
         architecture,
         dtype=dtype,
-        tensor_model_parallel_size=parallel_state.get_tensor_model_parallel_world_size(),
-        pipeline_model_parallel_size=parallel_state.get_pipeline_model_parallel_world_size(),
-        context_parallel_size=parallel_state.get_context_parallel_world_size(),
+        **asdict(current_sizes()),
         # Made where it stays: a network that is only converted must not have to fit on a GPU.
         use_cpu_initialization=torch.device(device).type == "cpu",
     )

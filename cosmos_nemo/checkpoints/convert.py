@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.published import detect_naming, select_network
@@ -21,32 +22,10 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.families import family_of_keys, family_of_parameters
 from cosmos_nemo.families.family import Family
 from cosmos_nemo.families.rows import Layout, Naming, Row, Shape, join, published_dim, split
+from cosmos_nemo.parallel.collectives import group_rank, group_size
+from cosmos_nemo.parallel.process import current_sizes, tensor_parallel_group
 
 __all__ = ["infer_config", "load_published_into", "published_gradients", "published_state_dict"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorParallel:
-    """This process's place in the tensor-parallel group; `group` is None for a group of one."""
-
-    rank: int = 0
-    size: int = 1
-    group: Any = None
-
-    @classmethod
-    def current(cls) -> TensorParallel:
-        """Megatron's tensor-parallel group, or a group of one where Megatron was not initialised."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return cls()
-        from megatron.core import parallel_state
-
-        if not parallel_state.model_parallel_is_initialized():
-            return cls()
-        return cls(
-            rank=parallel_state.get_tensor_model_parallel_rank(),
-            size=parallel_state.get_tensor_model_parallel_world_size(),
-            group=parallel_state.get_tensor_model_parallel_group(),
-        )
 
 
 def load_published_into(model: nn.Module, state: Mapping[str, Tensor], *, ema: bool = False) -> None:
@@ -136,12 +115,12 @@ class _Pair:
     published: list[Shape]
     parameter: nn.Parameter
     head_width: int
-    parallel: TensorParallel
+    group: ProcessGroup | None
 
     @property
     def partition_dim(self) -> int | None:
         """The dimension of our parameter that is sharded, None if it is replicated."""
-        sharded = self.parallel.size > 1 and getattr(self.parameter, "tensor_model_parallel", False)
+        sharded = group_size(self.group) > 1 and getattr(self.parameter, "tensor_model_parallel", False)
         return int(getattr(self.parameter, "partition_dim", 0)) if sharded else None
 
     @property
@@ -149,7 +128,7 @@ class _Pair:
         """Rows that follow the published ones, because the tensor-parallel size does not divide a vocabulary."""
         if self.row.layout is not Layout.COPY or self.partition_dim != 0:
             return 0
-        return self.parameter.shape[0] * self.parallel.size - self.published[0][0]
+        return self.parameter.shape[0] * group_size(self.group) - self.published[0][0]
 
     def join(self, full: list[Tensor]) -> Tensor:
         """This rank's shard of our parameter from the full published tensors."""
@@ -157,7 +136,7 @@ class _Pair:
             if self.padding:
                 full = [torch.cat((full[0], full[0].new_zeros(self.padding, *full[0].shape[1:])))]
             dim = published_dim(self.row.layout, self.partition_dim)
-            full = [tensor.chunk(self.parallel.size, dim=dim)[self.parallel.rank] for tensor in full]
+            full = [tensor.chunk(group_size(self.group), dim=dim)[group_rank(self.group)] for tensor in full]
         return join(self.row.layout, full, head_width=self.head_width)
 
     def split(self, ours: Tensor) -> list[Tensor]:
@@ -171,8 +150,8 @@ class _Pair:
 
     def _gather(self, piece: Tensor, dim: int) -> Tensor:
         """Concatenate all ranks' pieces along `dim`."""
-        shards = [torch.empty_like(piece) for _ in range(self.parallel.size)]
-        torch.distributed.all_gather(shards, piece, group=self.parallel.group)
+        shards = [torch.empty_like(piece) for _ in range(group_size(self.group))]
+        torch.distributed.all_gather(shards, piece, group=self.group)
         return torch.cat(shards, dim=dim)
 
 
@@ -188,7 +167,7 @@ def _published(
     family, fields = _describe(model)
     if prefix is None:
         prefix = family.prefix if naming is Naming.ORIGINAL else ""
-    keep = on_all_ranks or TensorParallel.current().rank == 0
+    keep = on_all_ranks or group_rank(tensor_parallel_group()) == 0
     result: dict[str, Tensor] = {}
     for pair in _parameters(model, family, fields):
         pieces = pair.split(source[id(pair.parameter)])
@@ -206,14 +185,14 @@ def _parameters(model: nn.Module, family: Family, fields: Mapping[str, Any]) -> 
     """
     parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     rows = {row.ours: row for row in family.table(fields)}
-    absent = sorted(rows.keys() - parameters) if _pipeline_size() == 1 else []
+    absent = sorted(rows.keys() - parameters) if current_sizes().pipeline_model_parallel_size == 1 else []
     extra = sorted(set(parameters) - rows.keys())
     if absent or extra:
         raise UserError(
             f"This model's parameters are not those of a plain {family.title} network: "
             f"absent {report.compress(absent) or 'none'}; extra {report.compress(extra) or 'none'}."
         )
-    sizes, parallel = family.network_sizes(fields), TensorParallel.current()
+    sizes, group = family.network_sizes(fields), tensor_parallel_group()
     for name, row in rows.items():
         if name in parameters:
             yield _Pair(
@@ -221,22 +200,13 @@ def _parameters(model: nn.Module, family: Family, fields: Mapping[str, Any]) -> 
                 published=row.published_shapes(sizes),
                 parameter=parameters[name],
                 head_width=sizes["K"],
-                parallel=parallel,
+                group=group,
             )
 
 
 def plain_name(name: str) -> str:
     """A parameter's name without the `module.` that each wrapper (DDP, mixed precision) puts before it."""
     return re.sub(r"^(module\.)+", "", name)
-
-
-def _pipeline_size() -> int:
-    """Pipeline-parallel size of the current world."""
-    from megatron.core import parallel_state
-
-    if not parallel_state.model_parallel_is_initialized():
-        return 1
-    return int(parallel_state.get_pipeline_model_parallel_world_size())
 
 
 def _describe(model: nn.Module) -> tuple[Family, dict[str, Any]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from cosmos_nemo.checkpoints.upstream_folder import shard_path
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.family import Family
+from cosmos_nemo.parallel.sizes import require_divisor
 
 
 class MergedShards(Mapping[str, Tensor]):
@@ -141,12 +142,7 @@ def check_size(family: Family, fields: Mapping[str, Any], size: int) -> None:
         "output rows": int(fields["vocab_size"]),
         "MLP rows": int(fields["ffn_hidden_size"]),
     }
-    wrong = [f"{count} {name}" for name, count in counts.items() if size < 1 or count % size]
-    if wrong:
-        legal = [n for n in range(1, min(counts.values()) + 1) if all(count % n == 0 for count in counts.values())]
-        raise UserError(
-            f"--tensor-parallel {size} does not divide {', '.join(wrong)}; use one of {', '.join(map(str, legal))}."
-        )
+    require_divisor(f"--tensor-parallel {size}", size, counts)
 
 
 def _check_same_run(

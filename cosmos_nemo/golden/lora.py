@@ -7,10 +7,10 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.network import build_model, conditions
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 
 
-def check_lora(case: Case, runtime: Runtime) -> list[Comparison]:
+def check_lora(case: Case, world: World) -> list[Comparison]:
     """Compare the network with merged adapters, and with the base weights alone.
 
     This checks the adapters' names and arithmetic, not a network that holds them as layers of their own.
@@ -24,13 +24,13 @@ def check_lora(case: Case, runtime: Runtime) -> list[Comparison]:
     for name, scale in (("out", alpha), ("out_without_lora", 0.0)):
         if name not in io and name != "out":
             continue
-        model = build_model(case, runtime, weights=merge_lora(weights, alpha=scale))
-        comparisons.append(compare(f"{name}, merged weights", _forward(model, io, runtime), io[name], case.tolerance))
+        model = build_model(case, world, weights=merge_lora(weights, alpha=scale))
+        comparisons.append(compare(f"{name}, merged weights", _forward(model, io, world), io[name], case.tolerance))
     return comparisons
 
 
 @torch.no_grad()
-def _forward(model: torch.nn.Module, io: Tensors, runtime: Runtime) -> torch.Tensor:
+def _forward(model: torch.nn.Module, io: Tensors, world: World) -> torch.Tensor:
     """Run the network on the recorded inputs."""
-    network = conditions(io).to(runtime.device).bind(model)
-    return network(io["in.x_B_C_T_H_W"].to(runtime.device), io["in.timesteps"].to(runtime.device))
+    network = conditions(io).to(world.device).bind(model)
+    return network(io["in.x_B_C_T_H_W"].to(world.device), io["in.timesteps"].to(world.device))

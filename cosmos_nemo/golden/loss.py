@@ -9,10 +9,10 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_gradient, compare_names
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.network import build_model, conditions
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 
 
-def check_loss(case: Case, runtime: Runtime) -> list[Comparison]:
+def check_loss(case: Case, world: World) -> list[Comparison]:
     """Compute the loss from the given draws through this project's network, and its gradients.
 
     The gradients are those that training sees: summed by Megatron over the ranks that hold parts of them.
@@ -25,15 +25,15 @@ def check_loss(case: Case, runtime: Runtime) -> list[Comparison]:
 
     from cosmos_nemo.checkpoints.convert import published_gradients
 
-    network = build_model(case, runtime, weights=case.load("weights"))
+    network = build_model(case, world, weights=case.load("weights"))
     model = DistributedDataParallel(network.config, DistributedDataParallelConfig(), network)
     io = case.load()
     objective = objective_of(case, io)
-    draws = draws_of(io).to(runtime.device)
-    x0 = io["in.x0"].to(runtime.device)
+    draws = draws_of(io).to(world.device)
+    x0 = io["in.x0"].to(world.device)
 
     x, timesteps = objective.network_input(x0, draws)
-    net_out = conditions(io).to(runtime.device).bind(model)(x, timesteps)
+    net_out = conditions(io).to(world.device).bind(model)(x, timesteps)
     result = objective.loss(x0, net_out, draws, network)
     torch.autograd.backward(result.loss)
     finalize_model_grads([model])

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_names, failed
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.runtime import Runtime
 from cosmos_nemo.models.common.rope import rope_angles
 from cosmos_nemo.models.dit.conditions import Conditions
+from cosmos_nemo.parallel.process import World
 
 if TYPE_CHECKING:
     from cosmos_nemo.models.dit.config import DiTConfig
@@ -42,58 +42,41 @@ _MODULES = (
 """Names of golden intermediates -> the module of ours whose output (or input) it is."""
 
 
-class NotDivisibleError(Exception):
-    """The network of a case cannot be cut at this tensor-parallel size; the message says why."""
-
-
-def check_forward(case: Case, runtime: Runtime) -> list[Comparison]:
+def check_forward(case: Case, world: World) -> list[Comparison]:
     """Compare a network's output and intermediates, and the same weights read under diffusers names."""
-    model = build_model(case, runtime, weights=case.load("weights"))
+    model = build_model(case, world, weights=case.load("weights"))
     io = case.load()
-    network = conditions(io).to(runtime.device).bind(model)
+    network = conditions(io).to(world.device).bind(model)
     with torch.no_grad(), intermediates(model, io) as seen:
-        out = network(io["in.x_B_C_T_H_W"].to(runtime.device), io["in.timesteps"].to(runtime.device))
+        out = network(io["in.x_B_C_T_H_W"].to(world.device), io["in.timesteps"].to(world.device))
     comparisons = [_check_angles(case, model.config, io)] if "mid.rope_angles" in io else []
     comparisons += [compare(name, value, io[name], case.tolerance) for name, value in seen.items()]
     unknown = [name for name in io if name.startswith("mid.") and name not in seen and name != "mid.rope_angles"]
     comparisons += [failed(name, "this project has no such intermediate") for name in unknown]
     comparisons.append(compare("out", out, io["out"], case.tolerance))
     if "weights_diffusers" in case.files:
-        comparisons += _check_diffusers_names(case, runtime, model)
+        comparisons += _check_diffusers_names(case, world, model)
     return comparisons
 
 
-def require_divisible(case: Case, runtime: Runtime) -> None:
-    """Stop a case whose network cannot be cut at this tensor-parallel size.
-
-    Raises:
-        NotDivisibleError: naming what does not divide.
-    """
-    size = runtime.tensor_model_parallel_size
-    for what, key in (("heads", "num_heads"), ("adaLN rank", "adaln_lora_dim")):
-        if case.setting(key) % size:
-            raise NotDivisibleError(f"{what} {case.setting(key)} not divisible by TP {size}")
-
-
-def build_model(case: Case, runtime: Runtime, *, weights: Mapping[str, Tensor]) -> "DiT":
+def build_model(case: Case, world: World, *, weights: Mapping[str, Tensor]) -> "DiT":
     """Return this project's network for a case's config, holding the given published weights.
 
     Args:
         case: its config has upstream's names.
-        runtime: tensor-parallel size and device.
+        world: tensor-parallel size and device.
         weights: under original or diffusers names.
 
     Raises:
-        NotDivisibleError: the size does not divide.
+        IndivisibleError: the network cannot be cut at this tensor-parallel size.
         UserError: the config asks for something this project does not build, or the weights do not fit.
     """
-    require_divisible(case, runtime)
     from cosmos_nemo.checkpoints.convert import load_published_into
     from cosmos_nemo.models.dit.model import DiT
 
-    model = DiT(build_config(case, tensor_model_parallel_size=runtime.tensor_model_parallel_size))
+    model = DiT(build_config(case, tensor_model_parallel_size=world.sizes.tensor_model_parallel_size))
     load_published_into(model, weights)
-    model.to(runtime.device)
+    model.to(world.device)
     return model
 
 
@@ -192,7 +175,7 @@ def _check_angles(case: Case, config: "DiTConfig", io: Tensors) -> Comparison:
     return compare("mid.rope_angles", angles.reshape(expected.shape), expected, case.tolerance)
 
 
-def _check_diffusers_names(case: Case, runtime: Runtime, model: nn.Module) -> list[Comparison]:
+def _check_diffusers_names(case: Case, world: World, model: nn.Module) -> list[Comparison]:
     """Load the diffusers file and export it under both name families; every tensor must come back bit for bit."""
     from cosmos_nemo.checkpoints.convert import load_published_into, published_state_dict
     from cosmos_nemo.checkpoints.published import select_network

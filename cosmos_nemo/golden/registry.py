@@ -11,13 +11,13 @@ from cosmos_nemo.golden.loss import check_loss
 from cosmos_nemo.golden.manifest import Case
 from cosmos_nemo.golden.network import check_forward
 from cosmos_nemo.golden.optimizer import check_optimizer
-from cosmos_nemo.golden.runtime import Runtime
 from cosmos_nemo.golden.sampler import check_sampler
 from cosmos_nemo.golden.schedules import check_ema, check_lr_schedule, check_rope, check_sigma_sampling
 from cosmos_nemo.golden.tokenizer import check_fsq, check_haar, check_tokenizer
 from cosmos_nemo.golden.tokenizer_losses import check_losses
+from cosmos_nemo.parallel.process import World
 
-Checker = Callable[[Case, Runtime], list[Comparison]]
+Checker = Callable[[Case, World], list[Comparison]]
 
 
 def _pure(check: Callable[[Case], list[Comparison]]) -> Checker:

@@ -7,9 +7,9 @@ from pathlib import Path
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden import registry, report
 from cosmos_nemo.golden.manifest import Case, read_cases
-from cosmos_nemo.golden.network import NotDivisibleError
 from cosmos_nemo.golden.report import Result, Status
-from cosmos_nemo.golden.runtime import Runtime, runtime
+from cosmos_nemo.parallel.process import World, model_parallel_world, process_world
+from cosmos_nemo.parallel.sizes import IndivisibleError
 
 
 def run(paths: Sequence[str | Path], filter: str | None = None, verbose: bool = False) -> int:
@@ -30,16 +30,17 @@ def run(paths: Sequence[str | Path], filter: str | None = None, verbose: bool = 
         UserError: no golden folder, an unreadable manifest, or a filter that matches nothing.
     """
     cases = _select(read_cases(paths), filter)
-    with runtime(with_networks=any(_needs_network(case) for case in cases)) as here:
+    join = model_parallel_world if any(_needs_network(case) for case in cases) else process_world
+    with join() as world:
         results = []
         for case in cases:
             # A case without a network is the same on every rank: one does it.
             alone = not _needs_network(case)
-            mine = _run_case(case, here) if here.rank == 0 or not alone else None
-            done = [result for result in here.gather(mine) if result is not None]
+            mine = _run_case(case, world) if world.rank == 0 or not alone else None
+            done = [result for result in world.gather(mine) if result is not None]
             results.append(report.merge_ranks(done))
-        if here.rank == 0:
-            size = here.tensor_model_parallel_size
+        if world.rank == 0:
+            size = world.sizes.tensor_model_parallel_size
             print(report.table(results, verbose=verbose))
             print(f"{len(results)} cases at TP {size}: {report.summary(results)}")
         return report.exit_code(results)
@@ -67,15 +68,15 @@ def _needs_network(case: Case) -> bool:
         return False
 
 
-def _run_case(case: Case, here: Runtime) -> Result:
+def _run_case(case: Case, world: World) -> Result:
     """Run one case; what is wrong with the case itself is its failure, and does not stop the others."""
     try:
         checker = registry.find(case)
         if checker is None:
             note = f"{case.kind} of family {case.family} is not built yet"
             return Result(case=case.name, status=Status.NOT_YET, note=note)
-        comparisons = checker(case, here)
-    except NotDivisibleError as reason:
+        comparisons = checker(case, world)
+    except IndivisibleError as reason:
         return Result(case=case.name, status=Status.SKIP, note=str(reason))
     except UserError as error:
         return Result(case=case.name, status=Status.FAIL, note=str(error))

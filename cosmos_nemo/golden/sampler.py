@@ -11,13 +11,13 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.golden.network import build_model, conditions
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 
 ANALYTIC = "x0 = mu + (x - mu) * s2 / (s2 + sigma^2)"
 """The one analytic denoiser that is understood: exact for Gaussian data of mean mu and variance s2."""
 
 
-def check_sampler(case: Case, runtime: Runtime) -> list[Comparison]:
+def check_sampler(case: Case, world: World) -> list[Comparison]:
     """Sample from the recorded first state; compare noise levels, every intermediate state and the result."""
     name = case.setting("sampler")
     if name not in Predict2Objective.samplers:
@@ -35,34 +35,34 @@ def check_sampler(case: Case, runtime: Runtime) -> list[Comparison]:
         states[f"x_after_step_{step:02}"] = x
         states[f"x0_at_step_{step:02}"] = x0
 
-    x0_fn = _network(case, runtime, io) if "weights" in case.files else _analytic(case, io, runtime)
-    out = INTEGRATORS[name](x0_fn, io["in.x_sigma_max"].to(runtime.device), sigmas, record)
+    x0_fn = _network(case, world, io) if "weights" in case.files else _analytic(case, io, world)
+    out = INTEGRATORS[name](x0_fn, io["in.x_sigma_max"].to(world.device), sigmas, record)
     computed = {"sigmas": sigmas, **states}
     comparisons = [compare(name, value, io[name], case.tolerance) for name, value in computed.items() if name in io]
     return [*comparisons, compare("out", out, io["out"], case.tolerance)]
 
 
-def _analytic(case: Case, io: Tensors, runtime: Runtime) -> X0Fn:
+def _analytic(case: Case, io: Tensors, world: World) -> X0Fn:
     """Return the analytic denoiser of the config."""
     if case.setting("denoiser") != ANALYTIC:
         raise UserError(f"denoiser '{case.setting('denoiser')}' is not known; only '{ANALYTIC}' is")
-    mu, s2 = io["in.mu"].to(runtime.device), case.setting("s2")
+    mu, s2 = io["in.mu"].to(world.device), case.setting("s2")
     return lambda x, sigma: mu + (x - mu) * s2 / (s2 + sigma.float() ** 2)
 
 
-def _network(case: Case, runtime: Runtime, io: Tensors) -> X0Fn:
+def _network(case: Case, world: World, io: Tensors) -> X0Fn:
     """Return the guided denoiser of this project's network; both branches are shown the conditional frames."""
-    model = build_model(case, runtime, weights=case.load("weights"))
-    shown = conditions(io).to(runtime.device)
+    model = build_model(case, world, weights=case.load("weights"))
+    shown = conditions(io).to(world.device)
     objective = Predict2Objective(
         state_t=io["in.x_sigma_max"].shape[2], sigma_conditional=case.setting("sigma_conditional")
     )
     given = None
     if "in.gt_frames" in io and shown.condition_mask_B_1_T_H_W is not None:
         given = GivenFrames(
-            x0_B_C_T_H_W=io["in.gt_frames"].to(runtime.device), mask_B_1_T_H_W=shown.condition_mask_B_1_T_H_W
+            x0_B_C_T_H_W=io["in.gt_frames"].to(world.device), mask_B_1_T_H_W=shown.condition_mask_B_1_T_H_W
         )
-    negative = replace(shown, crossattn_emb_B_L_E=io["in.neg_crossattn_emb"].to(runtime.device))
+    negative = replace(shown, crossattn_emb_B_L_E=io["in.neg_crossattn_emb"].to(world.device))
     return objective.denoiser(
         shown.bind(model), uncond=negative.bind(model), guidance=case.setting("guidance"), given=given
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_to_scale, exactly, failed
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.fsq import FiniteScalarQuantizer
 from cosmos_nemo.tokenizers.cosmos.haar import HaarPatcher, HaarUnpatcher
@@ -44,18 +44,18 @@ SAME_NAMES = (
 )
 
 
-def check_tokenizer(case: Case, runtime: Runtime) -> list[Comparison]:
+def check_tokenizer(case: Case, world: World) -> list[Comparison]:
     """Compare every recorded activation of every clip, the gradients, and what the exported files hold and compute."""
     config = build_config(case)
     weights, io = case.load("weights"), case.load()
     network = build_network(config)
     load_weights(network, weights, source=weights.file)
-    network.to(runtime.device)
+    network.to(world.device)
     clips = sorted({name.split(".")[0] for name in io if name.startswith("v")})
     comparisons = []
     for clip in clips:
-        comparisons += _check_clip(case, network, io, clip, runtime)
-    comparisons += _check_gradients(case, network, io, runtime)
+        comparisons += _check_clip(case, network, io, clip, world)
+    comparisons += _check_gradients(case, network, io, world)
     comparisons += _check_files(case, network, io)
     unknown = [name for name in io if name.split(".")[0] not in (*clips, "grad", "gradnorm")]
     return comparisons + [failed(name, "this project has no such quantity") for name in unknown]
@@ -86,10 +86,10 @@ def build_config(case: Case) -> CosmosTokenizerConfig:
 
 @torch.no_grad()
 def _check_clip(
-    case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, clip: str, runtime: Runtime
+    case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, clip: str, world: World
 ) -> list[Comparison]:
     """Compare what is recorded of one clip, in the order of its computation."""
-    video = io[f"{clip}.video"].to(runtime.device)
+    video = io[f"{clip}.video"].to(world.device)
     encoder_out = network.encoder(video)
     out = network(video)
     computed = {
@@ -110,24 +110,24 @@ def _check_clip(
         else:
             comparisons.append(compare(name, value, io[name], case.allowed("integers")))
     if isinstance(network, DiscreteNetwork) and f"{clip}.indices" in io:
-        decoded = network.decode_indices(io[f"{clip}.indices"].to(runtime.device))
+        decoded = network.decode_indices(io[f"{clip}.indices"].to(world.device))
         name = f"{clip}.reconstruction"
         comparisons.append(_compare_activation(case, f"{name} from indices", decoded, io[name]))
     return comparisons
 
 
 def _check_gradients(
-    case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, runtime: Runtime
+    case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, world: World
 ) -> list[Comparison]:
     """Compare gradients (or their norms) of mean |reconstruction - video| for the first clip."""
     wanted = [name for name in io if name.startswith(("grad.", "gradnorm."))]
     if not wanted:
         return []
-    video = io["v0.video"].to(runtime.device)
+    video = io["v0.video"].to(world.device)
     network.train().zero_grad()
     reconstruction = network(video).video_B_3_T_H_W
     # The outer derivative of |x| is taken at the golden reconstruction: where x is nearly 0, rounding decides its sign.
-    sign = (io["v0.reconstruction"].to(runtime.device) - video).sign()
+    sign = (io["v0.reconstruction"].to(world.device) - video).sign()
     torch.autograd.backward(reconstruction, sign / sign.numel())
     network.eval()
     parameters = dict(network.named_parameters())

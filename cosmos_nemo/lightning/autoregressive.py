@@ -26,6 +26,7 @@ from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_toke
 from cosmos_nemo.models.autoregressive.sequence import check_token_ids, to_sequence
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.collectives import sum_forward
+from cosmos_nemo.parallel.sizes import ParallelSizes
 from cosmos_nemo.platform.devices import device_peak_tflops
 from cosmos_nemo.tokenizers.base import latent_frames
 
@@ -159,7 +160,7 @@ class ARModule(FromPublished):
                 f"{self.objective.num_condition_latents_t} are given: nothing is left to predict. Prepare longer clips "
                 "(33 frames in the published models), or set model.objective.num_condition_latents_t lower."
             )
-        self._check_split(self.config.num_tokens(token_shape(dataset, data, self)))
+        ParallelSizes.of(self.config).require_even_tokens(self.config.num_tokens(token_shape(dataset, data, self)))
 
     def _check_manifest(self, manifest: Manifest, field: str) -> None:
         vocab = self.config.vocab_size
@@ -184,16 +185,6 @@ class ARModule(FromPublished):
             )
         if width and data.text_length is None:
             raise UserError("data.text_length is not set, and this network reads text; 512 in the published models.")
-
-    def _check_split(self, num_tokens: int) -> None:
-        """What the network itself would refuse at its first step."""
-        config = self.config
-        parts = config.context_parallel_size * (config.tensor_model_parallel_size if config.sequence_parallel else 1)
-        if config.pipeline_model_parallel_size > 1 and num_tokens % parts:
-            raise UserError(
-                f"{num_tokens} tokens do not divide by context x sequence parallel size {parts}, which pipeline stages "
-                "need; change trainer.strategy.context_parallel_size or sequence_parallel."
-            )
 
     def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
         """See `FamilyModule`."""

@@ -14,6 +14,7 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.optim import check_schedule
 from cosmos_nemo.lightning.run_folder import RUN_FORMAT, RunLog, differences
 from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.parallel.sizes import ParallelSizes
 
 if TYPE_CHECKING:
     from cosmos_nemo.lightning.data import EnergonDataModule
@@ -21,47 +22,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
-    """How the processes are divided.
+class Division:
+    """How processes and samples are divided in training."""
 
-    Attributes:
-        size: processes in all.
-        tensor: ranks that share every layer.
-        pipeline: ranks that have different layers.
-        context: ranks that share the tokens of a sample.
-        data: ranks with different samples.
-        accumulation: micro batches per optimizer step.
-    """
-
-    size: int
-    tensor: int
-    context: int
-    data: int
+    processes: int
+    """All of the run."""
+    sizes: ParallelSizes
+    """How many of them share a copy of the network."""
+    data_parallel_size: int
+    """Copies of the network, which see different samples."""
     accumulation: int
-    pipeline: int = 1
+    """Micro batches per optimizer step."""
 
     def words(self) -> str:
-        """The division in words; pipeline stages only if there are several."""
-        pipeline = f" x pipeline {self.pipeline}" if self.pipeline > 1 else ""
-        return f"{self.size} = tensor {self.tensor}{pipeline} x context {self.context} x data {self.data}"
+        """Return how the processes are divided, in words."""
+        return f"{self.processes} = {self.sizes.words()} x data {self.data_parallel_size}"
+
+    def batch_words(self, data: Any) -> str:
+        """Return what the global batch of a data module consists of, in words."""
+        ranks, accumulation = f"data {self.data_parallel_size}", f"accumulation {self.accumulation}"
+        return f"{data.global_batch_size} = micro batch {data.micro_batch_size} x {ranks} x {accumulation}"
 
 
-def divide_world(trainer: Any, data: Any) -> World:
-    """Divides the processes as the strategy says.
+def divide(trainer: Any, data: Any) -> Division:
+    """Divide the processes as the strategy says, and the global batch over them.
 
     Raises:
-        UserError: they do not divide, or the global batch does not; with the legal values.
+        UserError: they do not divide; with the legal values.
     """
-    size = int(os.environ.get("WORLD_SIZE", trainer.num_devices * trainer.num_nodes))
-    tensor, context = trainer.strategy.tensor_model_parallel_size, trainer.strategy.context_parallel_size
-    pipeline = trainer.strategy.pipeline_model_parallel_size
-    if size % (tensor * pipeline * context):
-        raise UserError(
-            f"{size} processes do not divide by trainer.strategy.tensor_model_parallel_size={tensor} x "
-            f"pipeline_model_parallel_size={pipeline} x context_parallel_size={context}; start a multiple of "
-            f"{tensor * pipeline * context}, or lower one of them."
-        )
-    ranks = size // (tensor * pipeline * context)
+    processes = int(os.environ.get("WORLD_SIZE", trainer.num_devices * trainer.num_nodes))
+    try:
+        sizes = ParallelSizes.of(trainer.strategy)
+        ranks = sizes.data_parallel_size(processes, start="(trainer.devices x trainer.num_nodes)")
+    except UserError as error:
+        raise UserError(f"trainer.strategy: {error}") from None
     step = data.micro_batch_size * ranks
     if data.global_batch_size % step:
         lower = data.global_batch_size // step * step
@@ -70,39 +64,21 @@ def divide_world(trainer: Any, data: Any) -> World:
             f"{data.micro_batch_size} x {ranks} data-parallel ranks; use "
             f"{f'{lower} or ' if lower else ''}{lower + step}."
         )
-    return World(
-        size=size,
-        tensor=tensor,
-        pipeline=pipeline,
-        context=context,
-        data=ranks,
-        accumulation=data.global_batch_size // step,
+    return Division(
+        processes=processes, sizes=sizes, data_parallel_size=ranks, accumulation=data.global_batch_size // step
     )
 
 
-def check_parallelism(model: FamilyModule, sizes: Mapping[str, Any]) -> None:
-    """Refuses kinds of model parallelism that the family does not support.
-
-    Args:
-        model: what is trained.
-        sizes: `tensor_model_parallel_size`, `pipeline_model_parallel_size`, `context_parallel_size`,
-            `sequence_parallel`.
+def check_parallelism(model: FamilyModule, sizes: ParallelSizes) -> None:
+    """Refuse kinds of model parallelism that the family does not support.
 
     Raises:
         UserError: names the setting.
     """
-    for kind, name, off in (
-        ("tensor", "tensor_model_parallel_size", 1),
-        ("pipeline", "pipeline_model_parallel_size", 1),
-        ("context", "context_parallel_size", 1),
-        ("sequence", "sequence_parallel", False),
-    ):
-        if sizes[name] != off and kind not in model.parallelism:
-            supported = ", ".join(["data", *sorted(model.parallelism)])
-            raise UserError(
-                f"trainer.strategy.{name}={sizes[name]}: {model.family} training has no {kind} parallelism (it has "
-                f"{supported}); set it to {off}."
-            )
+    try:
+        sizes.allow(model.parallelism, who=f"{model.family} training")
+    except UserError as error:
+        raise UserError(f"trainer.strategy: {error}") from None
 
 
 def check_data(model: FamilyModule, data: EnergonDataModule) -> list[Dataset]:
@@ -151,16 +127,22 @@ def settle_steps(trainer: Any, dataset: Dataset, data: EnergonDataModule) -> str
 
 
 def describe(
-    world: World, model: FamilyModule, data: EnergonDataModule, dataset: Dataset, work: Work, *, lr: str, steps: str
+    division: Division,
+    model: FamilyModule,
+    data: EnergonDataModule,
+    dataset: Dataset,
+    work: Work,
+    *,
+    lr: str,
+    steps: str,
 ) -> str:
     """The plan of a run, a few lines for people: what the batch is, and what the learning rate does."""
     return "\n".join(
         [
             f"data         {data.path}: {dataset.num_train} train, {dataset.num_val} val samples of "
             f"{model.describe_data(dataset, data)}",
-            f"processes    {world.words()}",
-            f"global batch {data.global_batch_size} = micro batch {data.micro_batch_size} x data {world.data} x "
-            f"accumulation {world.accumulation}; {work.tokens:,} {work.unit} per step",
+            f"processes    {division.words()}",
+            f"global batch {division.batch_words(data)}; {work.tokens:,} {work.unit} per step",
             f"steps        {steps}",
             f"lr           {lr}",
             *(f"average      {words}" for words in average_words(model)),

@@ -57,8 +57,8 @@ def train(
     atexit.register(gc.freeze)  # the interpreter would look at a million objects on its way out, for two seconds
     from cosmos_nemo.lightning import preflight
 
-    world = preflight.divide_world(trainer, data)
-    preflight.check_parallelism(model, vars(trainer.strategy.parallelism))
+    division = preflight.divide(trainer, data)
+    preflight.check_parallelism(model, division.sizes)
     dataset = preflight.check_data(model, data)[0]
     steps = preflight.settle_steps(trainer, dataset, data)
     lr = preflight.check_schedule_of(optim, trainer)
@@ -69,13 +69,13 @@ def train(
     else:
         preflight.check_average(start.checkpoint.run, description)
         preflight.check_adapters(start.checkpoint.run, description, weights_field=model.weights_field)
-    work = model.work(dataset, data, num_devices=world.size, bf16="bf16" in str(trainer.precision))
-    if world.pipeline > 1:
+    work = model.work(dataset, data, num_devices=division.processes, bf16="bf16" in str(trainer.precision))
+    if division.sizes.pipeline_model_parallel_size > 1:
         data.data_sampler.seq_len = work.seq_length
     first_step = start.checkpoint.step if start.checkpoint else 0
     is_first_rank = int(os.environ.get("RANK", "0")) == 0
     if is_first_rank:
-        plan = preflight.describe(world, model, data, dataset, work, lr=lr, steps=steps)
+        plan = preflight.describe(division, model, data, dataset, work, lr=lr, steps=steps)
         _announce(log, start, description, plan)
     if first_step >= trainer.max_steps:
         if is_first_rank:

@@ -5,6 +5,7 @@ The checks read the recipe's configs; nothing but the small configuration object
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import types
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from cosmos_nemo.errors import UserError
 from recipes import executors
 
 if TYPE_CHECKING:
-    from cosmos_nemo.lightning.preflight import World
+    from cosmos_nemo.lightning.preflight import Division
+    from cosmos_nemo.parallel.sizes import ParallelSizes
 
 
-def world(task: fdl.Buildable) -> World:
+def division(task: fdl.Buildable) -> Division:
     """Divide the processes of the recipe as its strategy and batch sizes say.
 
     Raises:
@@ -26,57 +28,38 @@ def world(task: fdl.Buildable) -> World:
     """
     from cosmos_nemo.lightning import preflight
 
-    strategy = task.trainer.strategy
-    devices, nodes = executors.device_count(task.trainer.devices), task.trainer.num_nodes
-    sizes = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
+    nodes = task.trainer.num_nodes
     for config, where, names in (
         (task.trainer, "trainer", ("num_nodes",)),
-        (strategy, "trainer.strategy", sizes),
         (task.data, "data", ("micro_batch_size", "global_batch_size")),
     ):
         for name in names:
             value = getattr(config, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"{where}.{name}={value}: needs a whole number of at least 1")
-    tensor, pipeline, context = (getattr(strategy, name) for name in sizes)
-    if (devices * nodes) % (tensor * pipeline * context):
-        raise UserError(_indivisible(devices * nodes, tensor=tensor, context=context))
-    if strategy.sequence_parallel and tensor == 1:
-        raise UserError("trainer.strategy.sequence_parallel=true needs tensor_model_parallel_size > 1; set it to false")
-    trainer = types.SimpleNamespace(num_devices=devices, num_nodes=nodes, strategy=strategy)
-    return preflight.divide_world(trainer, task.data)
+    devices = executors.device_count(task.trainer.devices)
+    trainer = types.SimpleNamespace(num_devices=devices, num_nodes=nodes, strategy=task.trainer.strategy)
+    return preflight.divide(trainer, task.data)
 
 
-def _indivisible(size: int, *, tensor: int, context: int) -> str:
-    processes = f"{size} process{'es' * (size > 1)} (trainer.devices x trainer.num_nodes)"
-    product = f"tensor_model_parallel_size={tensor} x context_parallel_size={context}"
-    legal = [str(number) for number in range(1, size + 1) if size % (number * context) == 0]
-    change = f"with context_parallel_size={context}, tensor_model_parallel_size may be {' or '.join(legal)}; or "
-    return f"{product} does not divide {processes}; {change * bool(legal)}start a multiple of {tensor * context}"
-
-
-def model(task: fdl.Buildable) -> None:
+def model(task: fdl.Buildable, sizes: ParallelSizes) -> None:
     """Construct the model's configuration (not its network) with the parallel sizes it will have.
 
     Raises:
         UserError: the configuration refuses them, for example heads that do not divide, or the family does.
     """
+    import torch
+
     from cosmos_nemo.lightning import preflight
 
-    names = (
-        "tensor_model_parallel_size",
-        "pipeline_model_parallel_size",
-        "context_parallel_size",
-        "sequence_parallel",
-    )
-    sizes = {name: getattr(task.trainer.strategy, name) for name in names}
     preflight.check_parallelism(fdl.build(task.model), sizes)
     config = task.model.__arguments__.get("config")
     if config is None:
         return
+    # The strategy and the precision plugin copy these into the configuration before the network is built.
+    copied = dataclasses.asdict(sizes) | {"pipeline_dtype": torch.float32}
     try:
-        # The strategy copies the sizes into the configuration before the network is built.
-        fdl.get_callable(config)(**(config.__arguments__ | sizes))
+        fdl.get_callable(config)(**(config.__arguments__ | copied))
     except UserError as error:
         raise UserError(f"model.config: {error}") from None
     except (ValueError, AssertionError) as error:  # Megatron's own checks in TransformerConfig

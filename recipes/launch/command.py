@@ -27,7 +27,7 @@ from recipes import executors
 if TYPE_CHECKING:
     import fiddle as fdl
 
-    from cosmos_nemo.lightning.preflight import World
+    from cosmos_nemo.lightning.preflight import Division
 
 T = TypeVar("T")
 _SECONDS_FOR_RANK_0 = 10.0  # ranks start within this time of each other
@@ -88,17 +88,17 @@ def _launch(arguments: argparse.Namespace) -> int:
 
     from recipes.launch import checks
 
-    world = checks.world(task)
-    checks.model(task)
+    division = checks.division(task)
+    checks.model(task, division.sizes)
     learning_rate = checks.schedule(task)
     if arguments.to_yaml:
         return _export(arguments.name, task, arguments.to_yaml)
-    in_process = executors.world_from_launcher() is not None or (world.size == 1 and executor is None)
+    in_process = executors.world_from_launcher() is not None or (division.processes == 1 and executor is None)
     if executor is None and not in_process:
-        executor = _local(task, world.size)
+        executor = _local(task, division.processes)
     if arguments.dryrun:
         runs = "in this process" if in_process else executors.describe(executor)
-        return _dry_run(arguments.name, task, world, learning_rate, runs)
+        return _dry_run(arguments.name, task, division, learning_rate, runs)
     checks.inputs(task)
     checks.devices(task)
     if in_process:
@@ -210,15 +210,14 @@ def _export(name: str, task: fdl.Buildable, target: str) -> int:
     return 0
 
 
-def _dry_run(name: str, task: fdl.Buildable, world: World, learning_rate: str, runs: str) -> int:
+def _dry_run(name: str, task: fdl.Buildable, division: Division, learning_rate: str, runs: str) -> int:
     from recipes.launch import checks
     from recipes.launch import overrides as fields
 
-    batch = f"{task.data.global_batch_size} = micro batch {task.data.micro_batch_size}"
     print(f"recipe       {name}")
     print(f"runs         {runs}")
-    print(f"processes    {world.words()}")
-    print(f"global batch {batch} x data {world.data} x accumulation {world.accumulation}")
+    print(f"processes    {division.words()}")
+    print(f"global batch {division.batch_words(task.data)}")
     print(f"lr           {learning_rate}\n\n{fields.dump_yaml(task)}", end="")
     for check in (checks.inputs, checks.devices):
         try:

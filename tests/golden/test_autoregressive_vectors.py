@@ -75,13 +75,13 @@ def test_weights_after_the_last_step_are_those_of_torchs_own_optimizer(folder, t
     from cosmos_nemo.checkpoints.convert import published_state_dict
     from cosmos_nemo.golden.autoregressive.build import build_model
     from cosmos_nemo.golden.manifest import read_cases
-    from cosmos_nemo.golden.runtime import runtime
+    from cosmos_nemo.parallel.process import model_parallel_world
 
     entry = copy_case(folder, tmp_path, "ar_base")
     (case,) = read_cases([tmp_path])
     io, settings = case.load(), entry["optimizer"]
-    with runtime(with_networks=True) as here:
-        model = build_model(case, here, weights=case.load("weights"))
+    with model_parallel_world() as world:
+        model = build_model(case, world, weights=case.load("weights"))
         optimizer = torch.optim.AdamW(
             model.parameters(), betas=settings["betas"], eps=settings["eps"], weight_decay=settings["weight_decay"]
         )

@@ -180,5 +180,5 @@ def test_adapters_continue_at_another_tensor_parallel_size(seen_by_two: Any, roo
 
 
 def test_parallel_sizes_that_do_not_divide_are_refused(seen_by_two: dict[str, Any]) -> None:
-    assert "does not divide num_query_groups (key/value heads)=1; use one of 1" in seen_by_two["heads"]
-    assert "pipeline_model_parallel_size=2 does not divide num_layers=3; use one of 1, 3" in seen_by_two["layers"]
+    assert "does not divide num_query_groups (1); use 1." in seen_by_two["heads"]
+    assert "pipeline_model_parallel_size=2 does not divide num_layers (3); use 1 or 3" in seen_by_two["layers"]

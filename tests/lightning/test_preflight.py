@@ -12,6 +12,7 @@ import pytest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import preflight
 from cosmos_nemo.models.common.lora import LoRA
+from cosmos_nemo.parallel.sizes import ParallelSizes
 
 
 def _trainer(max_steps: int | None, max_epochs: int | None) -> Any:
@@ -50,12 +51,12 @@ def test_run_without_an_end_is_refused() -> None:
 
 
 def test_parallelism_that_a_family_does_not_have_is_refused_by_its_setting() -> None:
-    model = SimpleNamespace(family="tokenizer", parallelism=frozenset())
-    sizes = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1, "context_parallel_size": 2}
-    with pytest.raises(UserError, match="context_parallel_size=2: tokenizer training has no context parallelism"):
-        preflight.check_parallelism(model, sizes | {"sequence_parallel": False})
+    model, sizes = SimpleNamespace(family="tokenizer", parallelism=frozenset()), ParallelSizes(context_parallel_size=2)
+    words = "trainer.strategy: context_parallel_size=2: tokenizer training has no context parallelism"
+    with pytest.raises(UserError, match=words):
+        preflight.check_parallelism(model, sizes)
     model.parallelism = frozenset({"context"})
-    preflight.check_parallelism(model, sizes | {"sequence_parallel": False})
+    preflight.check_parallelism(model, sizes)
 
 
 LORA = asdict(LoRA(rank=4, targets=("q", "v")))

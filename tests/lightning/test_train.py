@@ -188,7 +188,7 @@ def test_run_continues_at_another_parallel_size(seen_by_two: Any, root: Path, na
 
 
 def test_parallel_sizes_that_do_not_fit_are_refused(seen_by_two: dict[str, Any]) -> None:
-    assert "2 processes do not divide by" in seen_by_two["indivisible"]
+    assert "trainer.strategy: tensor_model_parallel_size=4 does not divide 2 processes" in seen_by_two["indivisible"]
     assert "data.global_batch_size=3" in seen_by_two["batch"] and "2 or 4" in seen_by_two["batch"]
     assert (
         "cannot be dealt to 2 with 0; use data.num_workers=0 and a data-parallel size of 1"

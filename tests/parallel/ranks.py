@@ -44,3 +44,30 @@ def _value_and_gradient(operation: Any, x: Tensor, factor: float) -> tuple[Tenso
     y = operation(x)
     y.backward(torch.full_like(y, factor))
     return y.detach(), x.grad
+
+
+def worlds_of_two() -> dict[str, Any]:
+    """What the world of a command looks like on two ranks, with and without Megatron, and what it leaves behind."""
+    from megatron.core import parallel_state
+
+    from cosmos_nemo.errors import UserError
+    from cosmos_nemo.parallel.process import model_parallel_world, process_world
+
+    seen: dict[str, Any] = {}
+    with process_world() as world:
+        seen["plain"] = (world.rank, world.size, world.sizes, world.gather(f"rank {world.rank}"))
+        try:
+            with model_parallel_world(context_parallel_size=3):
+                pass
+        except UserError as error:
+            seen["refused"] = (str(error), parallel_state.model_parallel_is_initialized())
+        settings: dict[str, dict[str, int]] = {
+            "tensor": {},
+            "data": {"tensor_model_parallel_size": 1},
+            "context": {"context_parallel_size": 2},
+        }
+        for name, sizes in settings.items():
+            with model_parallel_world(**sizes) as cut:
+                seen[name] = (cut.sizes, parallel_state.get_data_parallel_world_size())
+    seen["joined"] = torch.distributed.is_initialized()
+    return seen

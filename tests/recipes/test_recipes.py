@@ -49,8 +49,7 @@ def test_building_does_not_start_cuda(tasks: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", catalog.RECIPES)
 def test_recipe_passes_its_own_checks(tasks: dict[str, Any], name: str) -> None:
-    checks.world(tasks[name])
-    checks.model(tasks[name])
+    checks.model(tasks[name], checks.division(tasks[name]).sizes)
     checks.schedule(tasks[name])
 
 
@@ -117,8 +116,13 @@ def test_image_recipes_have_the_published_text2image_objective(tasks: dict[str, 
 
 
 def test_parallel_plans_of_one_node_of_8_gpus(tasks: dict[str, Any]) -> None:
-    worlds = {name: checks.world(task) for name, task in tasks.items()}
-    assert {name: (world.tensor, world.context, world.data) for name, world in worlds.items() if world.size == 8} == {
+    divisions = {name: checks.division(task) for name, task in tasks.items()}
+    found = {
+        name: (d.sizes.tensor_model_parallel_size, d.sizes.context_parallel_size, d.data_parallel_size)
+        for name, d in divisions.items()
+        if d.processes == 8
+    }
+    assert found == {
         "cosmos_v2w_2b": (1, 2, 4),
         "cosmos_v2w_14b": (8, 1, 1),
         "cosmos_t2i_2b": (1, 1, 8),
@@ -165,13 +169,10 @@ def test_autoregressive_4b_takes_every_tensor_parallel_size_that_divides_its_key
     task = copy.deepcopy(tasks["cosmos_ar_4b"])
     task.trainer.devices, task.trainer.strategy.tensor_model_parallel_size = 16, tensor
     task.data.global_batch_size = 16 // tensor
-    checks.world(task)
-    checks.model(task)
+    checks.model(task, checks.division(task).sizes)
     task.trainer.strategy.tensor_model_parallel_size = 16
-    with pytest.raises(
-        UserError, match=r"does not divide num_query_groups \(key/value heads\)=8; use one of 1, 2, 4, 8"
-    ):
-        checks.model(task)
+    with pytest.raises(UserError, match=r"does not divide num_query_groups \(8\).*; use 1, 2, 4 or 8"):
+        checks.model(task, checks.division(task).sizes)
 
 
 def test_autoregressive_recipes_have_upstreams_optimizer_and_clips(tasks: dict[str, Any]) -> None:

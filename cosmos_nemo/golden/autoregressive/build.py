@@ -8,8 +8,7 @@ from torch import Tensor
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.manifest import Case
-from cosmos_nemo.golden.network import NotDivisibleError
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 
 if TYPE_CHECKING:
     from cosmos_nemo.models.autoregressive.config import ARConfig
@@ -66,23 +65,20 @@ def position_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_model(
-    case: Case, runtime: Runtime, *, weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+    case: Case, world: World, *, weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
 ) -> "AutoregressiveTransformer":
     """Return this project's network for a case's config, holding the given published weights.
 
     Raises:
-        NotDivisibleError: the network cannot be cut at this tensor-parallel size.
+        IndivisibleError: the network cannot be cut at this tensor-parallel size.
         UserError: the config asks for something this project does not build, or the weights do not fit.
     """
     from cosmos_nemo.checkpoints.convert import load_published_into
     from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
-    size = runtime.tensor_model_parallel_size
-    for what, key in (("heads", "n_heads"), ("key/value heads", "n_kv_heads"), ("MLP size", "ffn")):
-        if case.setting(key) % size:
-            raise NotDivisibleError(f"{what} {case.setting(key)} not divisible by TP {size}")
+    size = world.sizes.tensor_model_parallel_size
     config = build_config(case.config, tensor_model_parallel_size=size, params_dtype=dtype)
     model = AutoregressiveTransformer(config)
     load_published_into(model, weights)
-    model.to(runtime.device)
+    model.to(world.device)
     return model

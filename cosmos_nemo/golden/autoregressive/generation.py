@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 
 if TYPE_CHECKING:
     from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PROBABILITIES = re.compile(r"top_p\.filtered_probs_T(?P<temperature>[0-9.]+)_p(?P<top_p>[0-9.]+)")
 
 
-def check_generation(model: "AutoregressiveTransformer", case: Case, io: Tensors, runtime: Runtime) -> list[Comparison]:
+def check_generation(model: "AutoregressiveTransformer", case: Case, io: Tensors, world: World) -> list[Comparison]:
     """Compare every greedy sequence token for token, and every set of filtered probabilities."""
     from cosmos_nemo.golden.autoregressive.network import inputs_of
     from cosmos_nemo.models.autoregressive.sampling import continue_tokens, top_p_probabilities
@@ -22,10 +22,10 @@ def check_generation(model: "AutoregressiveTransformer", case: Case, io: Tensors
     comparisons = []
     for name in (name for name in io if name.startswith("greedy.") and name.endswith("sequence")):
         golden = io[name]
-        prompt = golden[:, : int(io[name.removesuffix("sequence") + "prompt_len"])].to(runtime.device)
+        prompt = golden[:, : int(io[name.removesuffix("sequence") + "prompt_len"])].to(world.device)
         for use_cache in (True, False):
             found = continue_tokens(
-                model, prompt, num_tokens=golden.shape[1], use_cache=use_cache, **inputs_of(case, io, runtime)
+                model, prompt, num_tokens=golden.shape[1], use_cache=use_cache, **inputs_of(case, io, world)
             )
             label = f"{name}, {'with' if use_cache else 'without'} cache"
             comparisons.append(compare(label, found, golden, {"atol": 0.0}))

@@ -12,7 +12,7 @@ from cosmos_nemo.golden.autoregressive import generation, positions, shards, tra
 from cosmos_nemo.golden.autoregressive.build import build_model
 from cosmos_nemo.golden.compare import Comparison, compare, failed
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.runtime import Runtime
+from cosmos_nemo.parallel.process import World
 
 if TYPE_CHECKING:
     from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
@@ -24,15 +24,15 @@ BF16_LOGITS = 0.02
 """Allowed difference of bfloat16 logits in units of the largest: 2.5 units in the last place of 8 bits."""
 
 
-def check_model(case: Case, runtime: Runtime) -> list[Comparison]:
+def check_model(case: Case, world: World) -> list[Comparison]:
     """Compare everything in the file, in the order of computation; a quantity nobody knows is a failure."""
     weights, io = case.load("weights"), case.load()
-    model = build_model(case, runtime, weights=weights)
+    model = build_model(case, world, weights=weights)
     comparisons = positions.check_of_model(model.config, case, io)
-    comparisons += _check_activations(model, case, io, runtime)
-    comparisons += training.check_training(model, case, io, weights, runtime)
-    comparisons += generation.check_generation(model, case, io, runtime)
-    comparisons += _check_bf16(case, io, weights, runtime)
+    comparisons += _check_activations(model, case, io, world)
+    comparisons += training.check_training(model, case, io, weights, world)
+    comparisons += generation.check_generation(model, case, io, world)
+    comparisons += _check_bf16(case, io, weights, world)
     comparisons += shards.check_shards(case, weights)
     known = ("tokens", "context", "context_mask", "top_p.logits", "labels_with_ignore", "trace.batches")
     compared = {c.quantity.split(",")[0] for c in comparisons}
@@ -44,23 +44,21 @@ def check_model(case: Case, runtime: Runtime) -> list[Comparison]:
     ]
 
 
-def inputs_of(case: Case, io: Tensors, runtime: Runtime) -> dict[str, Any]:
+def inputs_of(case: Case, io: Tensors, world: World) -> dict[str, Any]:
     """Return the arguments of the network's forward beside the tokens."""
     inputs: dict[str, Any] = {"latent_shape": tuple(case.setting("latent"))}
     if "context" in io:
-        inputs["context_B_L_E"] = io["context"].to(runtime.device)
+        inputs["context_B_L_E"] = io["context"].to(world.device)
         if "context_mask" in io:
-            inputs["context_mask_B_L"] = io["context_mask"][:, 0, 0].to(runtime.device)
+            inputs["context_mask_B_L"] = io["context_mask"][:, 0, 0].to(world.device)
     return inputs
 
 
 @torch.no_grad()
-def _check_activations(
-    model: "AutoregressiveTransformer", case: Case, io: Tensors, runtime: Runtime
-) -> list[Comparison]:
+def _check_activations(model: "AutoregressiveTransformer", case: Case, io: Tensors, world: World) -> list[Comparison]:
     model.eval()
     with _recorded(model, io) as seen:
-        logits = model(io["tokens"].to(runtime.device), **inputs_of(case, io, runtime))
+        logits = model(io["tokens"].to(world.device), **inputs_of(case, io, world))
     seen["logits"] = model.whole_vocabulary(logits).transpose(0, 1)
     tolerance = case.allowed("activations")
     return [
@@ -120,13 +118,13 @@ def _normed(seen: dict[str, Tensor], name: str, model: Any, attention: Any, *, q
 
 
 @torch.no_grad()
-def _check_bf16(case: Case, io: Tensors, weights: Tensors, runtime: Runtime) -> list[Comparison]:
+def _check_bf16(case: Case, io: Tensors, weights: Tensors, world: World) -> list[Comparison]:
     """Compare the same network in bfloat16; its rounding depends on the order of sums, so within some of its units."""
     if "bf16.logits" not in io:
         return []
     rounded = {name: value.bfloat16() for name, value in weights.items()}
-    model = build_model(case, runtime, weights=rounded, dtype=torch.bfloat16).eval()
-    logits = model(io["tokens"].to(runtime.device), **inputs_of(case, io, runtime))
+    model = build_model(case, world, weights=rounded, dtype=torch.bfloat16).eval()
+    logits = model(io["tokens"].to(world.device), **inputs_of(case, io, world))
     golden = io["bf16.logits"]
     atol = BF16_LOGITS * golden.float().abs().max().item()
     found = [compare("bf16.logits", model.whole_vocabulary(logits).transpose(0, 1), golden, {"atol": atol})]

@@ -9,8 +9,8 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.autoregressive.build import build_model
 from cosmos_nemo.golden.compare import Comparison, compare, compare_names, not_comparable
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.runtime import Runtime
 from cosmos_nemo.numerics.schedule import warmup_cosine
+from cosmos_nemo.parallel.process import World
 
 if TYPE_CHECKING:
     from cosmos_nemo.models.autoregressive.loss import NextTokenLoss, NextTokenObjective
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_training(
-    model: "AutoregressiveTransformer", case: Case, io: Tensors, weights: Tensors, runtime: Runtime
+    model: "AutoregressiveTransformer", case: Case, io: Tensors, weights: Tensors, world: World
 ) -> list[Comparison]:
     """Compare labels, the parts of the loss, the gradients, and the recorded optimizer steps; what the file has."""
     if "loss_total" not in io:
@@ -30,8 +30,8 @@ def check_training(
     ddp = _with_gradient_buffers(model)
     ddp.train()
     ddp.zero_grad_buffer()
-    tokens = io["tokens"].to(runtime.device)
-    result = loss_of(model, case, io, ddp(tokens, **_inputs(case, io, runtime)))
+    tokens = io["tokens"].to(world.device)
+    result = loss_of(model, case, io, ddp(tokens, **_inputs(case, io, world)))
     torch.autograd.backward(result.total)
     finalize_model_grads([ddp])
     tolerance = case.allowed("loss")
@@ -43,7 +43,7 @@ def check_training(
     comparisons += compare_names("names of gradients", ours, golden)
     allowed = case.allowed("gradients")
     comparisons += [compare(f"grad.{name}", ours[name], golden[name], allowed) for name in golden if name in ours]
-    return comparisons + (_check_trace(case, io, weights, runtime) if "trace.batches" in io else [])
+    return comparisons + (_check_trace(case, io, weights, world) if "trace.batches" in io else [])
 
 
 def loss_of(model: "AutoregressiveTransformer", case: Case, io: Tensors, logits: Tensor) -> "NextTokenLoss":
@@ -91,10 +91,10 @@ def _check_labels(model: "AutoregressiveTransformer", case: Case, io: Tensors) -
     return compare("labels_with_ignore", labels.where(labels != IGNORED, ignored), golden, {"atol": 0.0})
 
 
-def _inputs(case: Case, io: Tensors, runtime: Runtime) -> dict[str, Any]:
+def _inputs(case: Case, io: Tensors, world: World) -> dict[str, Any]:
     from cosmos_nemo.golden.autoregressive.network import inputs_of
 
-    return inputs_of(case, io, runtime)
+    return inputs_of(case, io, world)
 
 
 def _with_gradient_buffers(model: "AutoregressiveTransformer") -> Any:
@@ -103,7 +103,7 @@ def _with_gradient_buffers(model: "AutoregressiveTransformer") -> Any:
     return DistributedDataParallel(model.config, DistributedDataParallelConfig(), model)
 
 
-def _check_trace(case: Case, io: Tensors, weights: Tensors, runtime: Runtime) -> list[Comparison]:
+def _check_trace(case: Case, io: Tensors, weights: Tensors, world: World) -> list[Comparison]:
     """Take the recorded steps with Megatron's optimizer: global clipping, warm-up cosine, decay of every tensor."""
     from megatron.core.distributed import finalize_model_grads
     from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
@@ -113,7 +113,7 @@ def _check_trace(case: Case, io: Tensors, weights: Tensors, runtime: Runtime) ->
     settings = case.extra.get("optimizer")
     if not isinstance(settings, dict) or settings.get("name") != "AdamW":
         raise UserError("the trace needs 'optimizer' with name AdamW in the manifest")
-    model = build_model(case, runtime, weights=weights)
+    model = build_model(case, world, weights=weights)
     ddp = _with_gradient_buffers(model)
     ddp.train()
     config = OptimizerConfig(
@@ -127,7 +127,7 @@ def _check_trace(case: Case, io: Tensors, weights: Tensors, runtime: Runtime) ->
     )
     optimizer = get_megatron_optimizer(config, [ddp], no_weight_decay_cond=lambda name, parameter: False)
     found: dict[str, list[Tensor]] = {"trace.loss": [], "trace.lr": [], "trace.grad_norm_before_clip": []}
-    for step, tokens in enumerate(io["trace.batches"].to(runtime.device)):
+    for step, tokens in enumerate(io["trace.batches"].to(world.device)):
         lr = warmup_cosine(
             step,
             warm_up_steps=settings["warmup_iters"],
@@ -139,7 +139,7 @@ def _check_trace(case: Case, io: Tensors, weights: Tensors, runtime: Runtime) ->
             group["lr"] = lr
         ddp.zero_grad_buffer()
         optimizer.zero_grad()
-        loss = _loss(model, case, tokens, ddp(tokens, **_inputs(case, io, runtime))).total
+        loss = _loss(model, case, tokens, ddp(tokens, **_inputs(case, io, world))).total
         torch.autograd.backward(loss)
         finalize_model_grads([ddp])
         _, grad_norm, _ = optimizer.step()

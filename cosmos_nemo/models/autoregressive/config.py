@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.parallel.sizes import common_divisors
+from cosmos_nemo.parallel.sizes import ParallelSizes
 
 
 @dataclass(kw_only=True)
@@ -129,36 +129,14 @@ class ARConfig(TransformerConfig):
             )
         if groups < 1 or heads % groups:
             raise UserError(f"num_query_groups={groups} does not divide num_attention_heads={heads}.")
-        self._check_parallel_sizes(heads, groups)
+        self._check_parallel_sizes()
 
-    def _check_parallel_sizes(self, heads: int, groups: int) -> None:
-        tp, cp, pp = self.tensor_model_parallel_size, self.context_parallel_size, self.pipeline_model_parallel_size
-        for name, size in (
-            ("num_attention_heads", heads),
-            ("num_query_groups (key/value heads)", groups),
-            ("ffn_hidden_size", self.ffn_hidden_size or 4 * self.hidden_size),
-        ):
-            if size % tp:
-                legal = common_divisors(heads, groups, self.ffn_hidden_size or 4 * self.hidden_size)
-                raise UserError(
-                    f"tensor_model_parallel_size={tp} does not divide {name}={size}; use one of "
-                    f"{', '.join(map(str, legal))}."
-                )
-        if self.sequence_parallel and tp == 1:
-            raise UserError("sequence_parallel=True needs tensor_model_parallel_size > 1; set one or the other.")
-        if self.cp_comm_type not in ("a2a", "all_gather"):
-            raise UserError(f"cp_comm_type={self.cp_comm_type!r} is unknown; use 'a2a' or 'all_gather'.")
-        if self.cp_comm_type == "a2a" and groups // tp % cp:
-            raise UserError(
-                f"context_parallel_size={cp} does not divide the {groups // tp} key/value heads of a tensor-parallel "
-                f"rank; use one of {', '.join(map(str, common_divisors(groups // tp)))}, or cp_comm_type='all_gather', "
-                "which takes any size."
-            )
-        if self.num_layers % pp:
-            raise UserError(
-                f"pipeline_model_parallel_size={pp} does not divide num_layers={self.num_layers}; use one of "
-                f"{', '.join(map(str, common_divisors(self.num_layers)))}."
-            )
+    def _check_parallel_sizes(self) -> None:
+        sizes, key_heads = ParallelSizes.of(self), {"num_query_groups": self.num_query_groups or 1}
+        mlp = {"ffn_hidden_size": self.ffn_hidden_size or 4 * self.hidden_size}
+        sizes.require("tensor", {"num_attention_heads": self.num_attention_heads} | key_heads | mlp)
+        sizes.require_context(key_heads, self.cp_comm_type)
+        sizes.require("pipeline", {"num_layers": self.num_layers})
         if self.virtual_pipeline_model_parallel_size is not None:
             raise UserError(
                 "virtual_pipeline_model_parallel_size is not supported by the autoregressive network; leave it unset."

@@ -22,6 +22,7 @@ from cosmos_nemo.models.common.sharded import ShardedModule, mark_tensor_paralle
 from cosmos_nemo.parallel.collectives import gather_tokens, group_rank, group_size
 from cosmos_nemo.parallel.context import TokenRange, split_range
 from cosmos_nemo.parallel.groups import Groups
+from cosmos_nemo.parallel.sizes import ParallelSizes
 
 LatentShape = tuple[int, int, int]
 
@@ -275,17 +276,11 @@ class AutoregressiveTransformer(ShardedModule):
             )
 
     def _check_parallel(self, num_tokens: int, *, for_generation: bool) -> None:
-        parts, stages = (
-            group_size(self.groups.cp) * group_size(self.groups.sp),
-            self.config.pipeline_model_parallel_size,
-        )
-        if for_generation and parts * stages > 1:
+        sizes = ParallelSizes.of(self.config)
+        pieces = group_size(self.groups.cp) * group_size(self.groups.sp)
+        if for_generation and pieces * sizes.pipeline_model_parallel_size > 1:
             raise UserError(
                 "generation needs context_parallel_size=1, pipeline_model_parallel_size=1 and sequence_parallel=False; "
                 "tensor_model_parallel_size is free."
             )
-        if stages > 1 and num_tokens % parts:
-            raise UserError(
-                f"{num_tokens} tokens do not divide by context x sequence parallel size {parts}, which pipeline "
-                "stages need to agree on; change one of them."
-            )
+        sizes.require_even_tokens(num_tokens)

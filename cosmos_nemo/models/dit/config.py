@@ -8,7 +8,7 @@ import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.parallel.sizes import common_divisors
+from cosmos_nemo.parallel.sizes import ParallelSizes
 
 
 @dataclass(kw_only=True)
@@ -99,7 +99,7 @@ class DiTConfig(TransformerConfig):
         Raises:
             UserError: naming the setting and its legal values.
         """
-        heads, tp, cp = self.num_attention_heads, self.tensor_model_parallel_size, self.context_parallel_size
+        heads = self.num_attention_heads
         if self.num_layers < 1 or self.hidden_size < 1 or heads < 1:
             raise UserError(
                 "DiTConfig needs num_layers, hidden_size and num_attention_heads; "
@@ -110,28 +110,15 @@ class DiTConfig(TransformerConfig):
                 f"hidden_size={self.hidden_size} over num_attention_heads={heads} is not an even head size of at least "
                 "12, which the rotary embedding over three axes needs; change one of them."
             )
-        if self.pipeline_model_parallel_size > 1:
-            raise UserError(
-                f"pipeline_model_parallel_size={self.pipeline_model_parallel_size} is not supported by the DiT; "
-                "use 1 and raise tensor_model_parallel_size or context_parallel_size instead."
-            )
-        for name, size in (("num_attention_heads", heads), ("adaln_lora_dim", self.adaln_lora_dim)):
-            if size % tp:
-                raise UserError(
-                    f"tensor_model_parallel_size={tp} does not divide {name}={size}; "
-                    f"use one of {common_divisors(heads, self.adaln_lora_dim)}."
-                )
-        if self.sequence_parallel and tp == 1:
-            raise UserError("sequence_parallel=True needs tensor_model_parallel_size > 1; set one or the other.")
-        if self.cp_comm_type not in ("a2a", "all_gather"):
-            raise UserError(f"cp_comm_type={self.cp_comm_type!r} is unknown; use 'a2a' or 'all_gather'.")
-        if self.cp_comm_type == "a2a" and heads // tp % cp:
-            raise UserError(
-                f"context_parallel_size={cp} does not divide the {heads // tp} heads of a tensor-parallel rank; "
-                f"use one of {common_divisors(heads // tp)}, or cp_comm_type='all_gather', which takes any size."
-            )
         if self.patch_temporal != 1:
             raise UserError(f"patch_temporal={self.patch_temporal} is not supported; use 1.")
+        self._check_parallel_sizes()
+
+    def _check_parallel_sizes(self) -> None:
+        sizes, heads = ParallelSizes.of(self), self.num_attention_heads
+        sizes.allow(("tensor", "sequence", "context"), who="the DiT")
+        sizes.require("tensor", {"num_attention_heads": heads, "adaln_lora_dim": self.adaln_lora_dim})
+        sizes.require_context({"num_attention_heads": heads}, self.cp_comm_type)
 
 
 @dataclass(kw_only=True)

@@ -30,6 +30,7 @@ def test_without_a_name_the_recipes_are_listed(capsys: pytest.CaptureFixture[str
 
 
 TP = "trainer.strategy.tensor_model_parallel_size"
+PP = "trainer.strategy.pipeline_model_parallel_size"
 CP = "trainer.strategy.context_parallel_size"
 
 
@@ -48,11 +49,18 @@ CP = "trainer.strategy.context_parallel_size"
         ("cosmos_v2w_tiny model.config.num_layer=2", "(did you mean model.config.num_layers?)"),
         ("cosmos_v2w_tiny trainer.max_steps=ten", "trainer.max_steps=ten: needs a whole number"),
         ("cosmos_v2w_tiny log.wandb=yes", "log.wandb=yes: needs one of off, online, offline"),
-        (f"cosmos_v2w_tiny trainer.devices=3 {TP}=3", "does not divide num_attention_heads=4; use one of [1, 2, 4]"),
-        (f"cosmos_v2w_tiny trainer.devices=8 {CP}=8", "context_parallel_size=8 does not divide the 4"),
-        (f"cosmos_v2w_tiny {TP}=2", f"{TP.split('.')[-1]}=2 x context_parallel_size=1 does not divide 1 process"),
-        (f"cosmos_v2w_14b {TP}=3", "tensor_model_parallel_size may be 1 or 2 or 4 or 8"),
-        (f"cosmos_v2w_14b {TP}=0", f"{TP}=0: needs a whole number of at least 1"),
+        (f"cosmos_v2w_tiny trainer.devices=3 {TP}=3", "does not divide num_attention_heads (4)"),
+        (
+            f"cosmos_v2w_tiny trainer.devices=8 {CP}=8",
+            "context_parallel_size=8 does not divide num_attention_heads of a tensor-parallel rank (4); use 1, 2 or 4",
+        ),
+        (f"cosmos_v2w_tiny {TP}=2", "trainer.strategy: tensor_model_parallel_size=2 does not divide 1 process"),
+        (f"cosmos_ar_tiny {PP}=2", "pipeline_model_parallel_size=2 does not divide 1 process; use"),
+        (f"cosmos_v2w_14b {TP}=3", "does not divide 8 processes; use tensor_model_parallel_size=1, 2, 4 or 8"),
+        (
+            f"cosmos_v2w_14b {TP}=0",
+            "trainer.strategy: tensor_model_parallel_size=0: needs a whole number of at least 1",
+        ),
         ("cosmos_v2w_2b data.global_batch_size=6", "data.micro_batch_size=1 x 4 data-parallel ranks; use 4 or 8"),
         ("cosmos_v2w_tiny trainer.strategy.sequence_parallel=true", "needs tensor_model_parallel_size > 1"),
         ("cosmos_v2w_tiny optim.config.lr=0", "optim.config.lr=0"),
