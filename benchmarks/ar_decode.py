@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
 from benchmarks.measure import header, peak_in_own_process, peak_of, time_pairs
+from cosmos_nemo import families
 from cosmos_nemo.models.autoregressive.config import ARConfig
-from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 from cosmos_nemo.models.autoregressive.sampling import continue_tokens
 from cosmos_nemo.models.common.linear import store_by_inputs
 from cosmos_nemo.parallel.process import model_parallel_world
@@ -36,7 +36,7 @@ LATENT = {"stack": (5, 8, 8), "4b": (5, 40, 64)}
 
 def build_ours(config: ARConfig, prompt: Tensor, latent: tuple[int, int, int]) -> Generate:
     """A function that generates with our network."""
-    network = AutoregressiveTransformer(config).to(prompt.device).eval().requires_grad_(False)
+    network = families.of_config(config).build(config, seed=0).to(prompt.device).eval().requires_grad_(False)
     store_by_inputs(network)  # as `cosmos-nemo generate` does
     total = config.num_tokens(latent)
     return lambda: continue_tokens(network, prompt, num_tokens=total, latent_shape=latent)

@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.ar_shapes import DTYPES, network_config, peer_settings
 from benchmarks.measure import Action, header, peak_in_own_process, peak_of, time_pairs
 from benchmarks.plain_ar import PlainTransformer, plain_loss
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints.convert import published_state_dict
 from cosmos_nemo.models.autoregressive.config import ARConfig
 from cosmos_nemo.models.autoregressive.flops import forward_flops
 from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
-from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.platform.devices import device_peak_tflops
 
@@ -52,7 +52,7 @@ def make_tokens(config: ARConfig, args: argparse.Namespace) -> Tensor:
 
 def ours(config: ARConfig, tokens: Tensor, args: argparse.Namespace) -> tuple[nn.Module, Action]:
     """Our network and its step."""
-    network = AutoregressiveTransformer(config).to(args.device).train()
+    network = families.of_config(config).build(config, seed=0).to(args.device).train()
     latent = LATENT[args.size]
 
     def loss() -> Tensor:

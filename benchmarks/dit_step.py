@@ -27,9 +27,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure
-from cosmos_nemo.models.dit.config import PREDICT2, DiTConfig
+from cosmos_nemo import families
+from cosmos_nemo.models.dit.config import PREDICT2, DiTConfig, Predict2Config
 from cosmos_nemo.models.dit.flops import forward_flops
-from cosmos_nemo.models.dit.model import DiT
 from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.platform.devices import device_peak_tflops
 
@@ -41,7 +41,7 @@ Step = Callable[[], Tensor]
 
 def stack_config(dtype: torch.dtype) -> DiTConfig:
     """Four blocks with the proportions of the real sizes, for a CPU."""
-    return DiTConfig(
+    return Predict2Config(
         num_layers=4,
         hidden_size=512,
         num_attention_heads=8,
@@ -86,7 +86,7 @@ def make_inputs(
 
 def build_ours(config: DiTConfig, inputs: dict[str, Tensor]) -> tuple[nn.Module, Step]:
     """Our network and a function that runs its forward pass."""
-    model = DiT(config).to(next(iter(inputs.values())).device)
+    model = families.of_config(config).build(config, seed=0).to(next(iter(inputs.values())).device)
     with torch.no_grad():  # a fresh network does not use its modulation: those matrices start at zero
         for name, parameter in model.named_parameters():
             if name.endswith("adaln.up"):

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure
 from benchmarks.nemo_tokenizer_peer import build_peer
+from cosmos_nemo import families
 from cosmos_nemo.tokenizers.cosmos import pieces
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig, CV8x8x8Config, DV8x16x16Config
-from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.cosmos.pieces import Limits
 
 CONFIGS = {"cv8x8x8": CV8x8x8Config, "dv8x16x16": DV8x16x16Config}
@@ -42,7 +42,7 @@ class Case:
         torch.manual_seed(0)
         config = CONFIGS[name](channels=args.channels)
         dtype, device = DTYPES[args.dtype], args.device
-        self.ours = build_network(config)
+        self.ours = families.of_config(config).build(config)
         self.peer = build_peer(self.ours).to(device=device, dtype=dtype) if peer else None
         self.ours.to(device, dtype)
         shape = (args.batch, 3, args.frames, args.size, args.size)
@@ -188,7 +188,7 @@ def encode_clip(args: argparse.Namespace) -> dict[str, Any]:
 
 def _clip(config: CosmosTokenizerConfig, args: argparse.Namespace) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
-    network = build_network(config).to(args.device, DTYPES[args.dtype]).eval()
+    network = families.of_config(config).build(config).to(args.device, DTYPES[args.dtype]).eval()
     video = torch.rand(1, 3, *args.clip, device=args.device, dtype=DTYPES[args.dtype]) * 2 - 1
     return network, video
 

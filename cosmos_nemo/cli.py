@@ -77,7 +77,9 @@ def generate(
         list[Path], typer.Option(help="Image or video that the generated video starts from; ar: may be repeated.")
     ] = [],  # noqa: B006
     prompt: Annotated[str | None, typer.Option(help="What happens in the video.")] = None,
-    model: Annotated[str, typer.Option(help="diffusion or ar, to be sure; auto asks the checkpoint.")] = "auto",
+    model: Annotated[
+        str, typer.Option(help="The family it has to be of: predict2 or autoregressive; auto takes any.")
+    ] = "auto",
     seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn; 0 if left out.")] = None,
     truth: Annotated[Path | None, typer.Option(help="The real continuation, shown in the strip.")] = None,
     strip: Annotated[Path | None, typer.Option(help="Also write a PNG: input | generated | truth.")] = None,

@@ -9,21 +9,20 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints import report, tokenizer
-from cosmos_nemo.checkpoints.architecture import architecture_of, build_model, run_architecture, size_words, task_of
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
 from cosmos_nemo.checkpoints.megatron import (
     MODEL_PREFIX,
     load_training_checkpoint,
+    run_architecture,
     save_imported,
     stored_dtype,
     stored_shapes,
 )
-from cosmos_nemo.checkpoints.published import detect_naming, outline, read_published
-from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
+from cosmos_nemo.checkpoints.published import outline, read_published
+from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.checkpoints.shards import MergedShards
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families import family_of_fields
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.files import refuse_existing, staged
 from cosmos_nemo.parallel.process import model_parallel_world
@@ -69,12 +68,12 @@ def import_checkpoint(
         if world.size > 1:
             raise UserError("ckpt import runs in one process: start it without torchrun.")
         architecture = published_architecture(state)
-        model = build_model(architecture, dtype=parse_dtype(dtype) or _dtype_of(state))
+        architecture.require_known()
+        model = architecture.empty_network(dtype=parse_dtype(dtype) or _dtype_of(state))
         load_published_into(model, state)
-        run = {"task": task_of(architecture), "imported_from": Path(source).name, "ema": ema}
         with staged(target, overwrite=overwrite) as temporary:
-            save_imported(model, temporary, architecture=architecture_of(model.config), run=run)
-    return f"Imported {len(state)} tensors from {source} into {target} ({size_words(architecture)})."
+            save_imported(model, temporary, run={"imported_from": Path(source).name, "ema": ema})
+    return f"Imported {len(state)} tensors from {source} into {target} ({architecture.words})."
 
 
 def export_checkpoint(
@@ -119,19 +118,19 @@ def export_checkpoint(
             info = find_checkpoint(source)
             architecture = run_architecture(info)
             # Averages are fp32 whatever the weights are, so they are rounded once, at most.
-            model = build_model(architecture, dtype=(ema and cast) or stored_dtype(info))
+            model = architecture.empty_network(dtype=(ema and cast) or stored_dtype(info))
             load_training_checkpoint(model, info, ema=ema)
             origin, step = f"{info.path} (step {info.step}{', averaged weights' * ema})", info.step
         else:
             state = read_published(source, ema=ema)
             architecture = published_architecture(state)
-            model = build_model(architecture, dtype=_dtype_of(state))
+            architecture.require_known()
+            model = architecture.empty_network(dtype=_dtype_of(state))
             load_published_into(model, state)
             origin, step = str(source), 0
         count = write_published(
             model,
             target,
-            architecture=architecture_of(model.config),
             naming=naming,
             dtype=cast,
             tensor_parallel=tensor_parallel,
@@ -160,23 +159,21 @@ def verify(path: str | Path, *, ema: bool = False) -> str:
     if is_training_checkpoint(path):
         return "\n".join(_verify_training(open_checkpoint(folder)) for folder in iterations(Path(path)))
     state = read_published(path, ema=ema)
-    architecture = infer_config(state)
-    expected = family_of_fields(architecture).published_shapes(architecture, detect_naming(state))
-    report.check_published(state, expected=expected, model_fields={})
+    architecture = published_architecture(state)
+    report.check_published(state, architecture)
     not_finite = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if not_finite:
         raise UserError(f"{path} holds NaN or infinite values in {report.compress(not_finite)}.")
-    return f"OK {path}: {len(state)} tensors, all finite; {size_words(architecture)}."
+    return f"OK {path}: {len(state)} tensors, all finite; {architecture.words}."
 
 
 def _verify_training(info: CheckpointInfo) -> str:
     """Check one training checkpoint, whose files were compared with the manifest when it was opened."""
-    if info.run.get("family") == tokenizer.FAMILY:
+    if tokenizer.is_tokenizer_run(info):
         return tokenizer.verify_tokenizer_run(info)
     shapes = stored_shapes(info)
     if info.run:
-        architecture = run_architecture(info)
-        ours = family_of_fields(architecture).our_shapes(architecture)
+        ours = run_architecture(info).our_shapes()
         expected = {f"{MODEL_PREFIX}{name}": shape for name, shape in ours.items()}
         adapters = [name for name in shapes if info.run.get("lora") and ".lora_" in name]
         if info.run.get("lora") and not adapters:
@@ -196,21 +193,21 @@ def info(path: str | Path, *, ema: bool = False) -> str:
         rows = {"kind": "training checkpoint", "path": checkpoint.path, "step": checkpoint.step}
         if "consumed_samples" in checkpoint.manifest:
             rows["consumed samples"] = checkpoint.manifest["consumed_samples"]
-        architecture = run_architecture(checkpoint) if checkpoint.run else {}
+        architecture = run_architecture(checkpoint) if checkpoint.run else None
         shapes = stored_shapes(checkpoint)
         rows["recipe"] = checkpoint.run.get("recipe") or checkpoint.run.get("imported_from") or "unknown"
         rows["dtype"] = stored_dtype(checkpoint)
     else:
         state = read_published(path, ema=ema)
-        architecture = infer_config(state)
+        architecture = published_architecture(state)
         shapes = {name: tuple(tensor.shape) for name, tensor in outline(state).items()}
         parts = f" in {state.size} tensor-parallel files" if isinstance(state, MergedShards) else ""
-        rows = {"kind": f"published weights, {detect_naming(state).value} names{parts}", "path": path}
+        naming = architecture.family.names.naming(state)
+        rows = {"kind": f"published weights, {naming.value} names{parts}", "path": path}
         rows["dtype"] = _dtype_of(state)
     rows["parameters"] = f"{sum(_product(shape) for shape in shapes.values()):,} in {len(shapes)} tensors"
-    if architecture:
-        rows["task"] = task_of(architecture)
-        rows |= architecture
+    if architecture is not None:
+        rows |= {"task": architecture.task, "family": architecture.family.name, **architecture.fields}
     return _table(rows)
 
 

@@ -6,26 +6,21 @@ holds the model plus the published tensors.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.published import detect_naming, select_network
-from cosmos_nemo.checkpoints.shapes import infer_config
+from cosmos_nemo.checkpoints.published import select_network
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families import family_of_keys, family_of_parameters
-from cosmos_nemo.families.family import Family
+from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.families.rows import Layout, Naming, Row, Shape, join, published_dim, split
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 from cosmos_nemo.parallel.process import current_sizes, tensor_parallel_group
-
-__all__ = ["infer_config", "load_published_into", "published_gradients", "published_state_dict"]
 
 
 def load_published_into(model: nn.Module, state: Mapping[str, Tensor], *, ema: bool = False) -> None:
@@ -43,17 +38,17 @@ def load_published_into(model: nn.Module, state: Mapping[str, Tensor], *, ema: b
         UserError: listing every missing, unexpected and wrong-shape tensor; another model size is said first.
     """
     state = select_network(state, ema=ema)
-    naming = detect_naming(state)
-    family, fields = _describe(model)
-    found = family_of_keys(state)
-    if found is not family:
+    architecture = _architecture(model)
+    found = families.of_published(state)
+    if found is not architecture.family:
         raise UserError(
-            f"The checkpoint holds a {found.title} network and the model is a {family.title} one; "
+            f"The checkpoint holds a {found.title} network and the model is a {architecture.family.title} one; "
             "choose the recipe of its family."
         )
-    report.check_published(state, expected=family.published_shapes(fields, naming), model_fields=fields)
+    report.check_published(state, architecture)
+    naming = found.names.naming(state)
     with torch.no_grad():
-        for pair in _parameters(model, family, fields):
+        for pair in _parameters(model, architecture):
             pair.parameter.copy_(pair.join([state[name] for name in pair.row.published(naming)]))
 
 
@@ -164,12 +159,12 @@ def _published(
     on_all_ranks: bool,
 ) -> dict[str, Tensor]:
     """Published names -> full tensors, taking the values of each parameter from `source[id(parameter)]`."""
-    family, fields = _describe(model)
+    architecture = _architecture(model)
     if prefix is None:
-        prefix = family.prefix if naming is Naming.ORIGINAL else ""
+        prefix = architecture.family.names.prefix if naming is Naming.ORIGINAL else ""
     keep = on_all_ranks or group_rank(tensor_parallel_group()) == 0
     result: dict[str, Tensor] = {}
-    for pair in _parameters(model, family, fields):
+    for pair in _parameters(model, architecture):
         pieces = pair.split(source[id(pair.parameter)])
         if keep:
             for name, piece in zip(pair.row.published(naming), pieces, strict=True):
@@ -177,14 +172,15 @@ def _published(
     return result
 
 
-def _parameters(model: nn.Module, family: Family, fields: Mapping[str, Any]) -> Iterator[_Pair]:
+def _parameters(model: nn.Module, architecture: Architecture) -> Iterator[_Pair]:
     """Every table row with its parameter, in the table's order; of a pipeline stage only the rows it holds.
 
     Raises:
         UserError: the model's parameters are not those of the table (adapters must be merged first).
     """
     parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
-    rows = {row.ours: row for row in family.table(fields)}
+    family = architecture.family
+    rows = {row.ours: row for row in architecture.rows}
     absent = sorted(rows.keys() - parameters) if current_sizes().pipeline_model_parallel_size == 1 else []
     extra = sorted(set(parameters) - rows.keys())
     if absent or extra:
@@ -192,27 +188,26 @@ def _parameters(model: nn.Module, family: Family, fields: Mapping[str, Any]) -> 
             f"This model's parameters are not those of a plain {family.title} network: "
             f"absent {report.compress(absent) or 'none'}; extra {report.compress(extra) or 'none'}."
         )
-    sizes, group = family.network_sizes(fields), tensor_parallel_group()
+    sizes, group = family.names.sizes(architecture.fields), tensor_parallel_group()
     for name, row in rows.items():
         if name in parameters:
             yield _Pair(
                 row=row,
                 published=row.published_shapes(sizes),
                 parameter=parameters[name],
-                head_width=sizes["K"],
+                head_width=sizes.get("K", 1),
                 group=group,
             )
 
 
 def plain_name(name: str) -> str:
     """A parameter's name without the `module.` that each wrapper (DDP, mixed precision) puts before it."""
-    return re.sub(r"^(module\.)+", "", name)
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name
 
 
-def _describe(model: nn.Module) -> tuple[Family, dict[str, Any]]:
-    """The model's family, and the fields of its config."""
-    family = family_of_parameters(plain_name(name) for name, _ in model.named_parameters())
-    inner: Any = model
-    while not hasattr(inner, "config") and hasattr(inner, "module"):
-        inner = inner.module
-    return family, {name: getattr(inner.config, name) for name in family.fields}
+def _architecture(model: nn.Module) -> Architecture:
+    """The network inside the wrappers, by its config."""
+    family, config = families.of_network(model)
+    return Architecture(family=family, fields=family.describe(config))

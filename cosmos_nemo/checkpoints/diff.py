@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.architecture import build_model, run_architecture
 from cosmos_nemo.checkpoints.convert import published_state_dict
-from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, stored_dtype
-from cosmos_nemo.checkpoints.published import detect_naming, outline, read_published
-from cosmos_nemo.checkpoints.shapes import infer_config
-from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, run_architecture, stored_dtype
+from cosmos_nemo.checkpoints.published import outline, read_published
+from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.runs.layout import find_checkpoint, is_training_checkpoint
@@ -99,13 +97,13 @@ def _weights(path: str | Path, *, ema: bool) -> Mapping[str, Tensor]:
     if is_training_checkpoint(path):
         info = find_checkpoint(path)
         with model_parallel_world():
-            model = build_model(run_architecture(info), dtype=stored_dtype(info))
+            model = run_architecture(info).empty_network(dtype=stored_dtype(info))
             load_training_checkpoint(model, info, ema=ema)
             return published_state_dict(model, prefix="")
     state = read_published(path, ema=ema)
-    if detect_naming(state) is Naming.ORIGINAL:
+    architecture = published_architecture(state)
+    if architecture.family.names.naming(state) is Naming.ORIGINAL:
         return state
-    fields = infer_config(state)
-    rows = family_of_fields(fields).table(fields)
+    rows = architecture.rows
     original = {theirs: ours for row in rows for theirs, ours in zip(row.diffusers, row.original, strict=True)}
     return {original.get(name, name): tensor for name, tensor in state.items()}

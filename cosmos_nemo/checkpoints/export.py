@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints.convert import published_state_dict
 from cosmos_nemo.checkpoints.shards import check_size, part_of
 from cosmos_nemo.checkpoints.upstream_folder import is_iteration_file, shard_files, shard_path
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families import family_of_fields, family_of_keys
 from cosmos_nemo.families.family import Family
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.files import refuse_existing, staged
@@ -66,7 +66,6 @@ def write_published(
     model: nn.Module,
     target: Path,
     *,
-    architecture: Mapping[str, Any],
     naming: Naming = Naming.ORIGINAL,
     dtype: torch.dtype | None = None,
     tensor_parallel: int | None = None,
@@ -79,7 +78,6 @@ def write_published(
         model: a network holding the weights.
         target: `.pt`/`.pth`/`.safetensors` file, or for diffusers names a folder. An autoregressive network's
             `iter_*.pt` gets the form that upstream's post-training has: weights under `model`, and `iteration`.
-        architecture: network-describing config fields, for diffusers' `config.json`.
         naming: which names.
         dtype: cast to this; None keeps the model's.
         tensor_parallel: also write upstream's tensor-parallel files, this many; None: no.
@@ -93,8 +91,10 @@ def write_published(
         UserError: the target exists, has an unsuitable suffix, or the network cannot be cut into that many files.
     """
     check_target(target, naming, overwrite=overwrite, tensor_parallel=tensor_parallel)
+    family, config = families.of_network(model)
+    fields = family.describe(config)
     if tensor_parallel is not None:
-        check_size(family_of_fields(architecture), architecture, tensor_parallel)
+        check_size(family, fields, tensor_parallel)
     state = published_state_dict(model, naming=naming, dtype=dtype, on_all_ranks=False)
     if not state or (torch.distributed.is_initialized() and torch.distributed.get_rank() != 0):
         return 0
@@ -102,14 +102,15 @@ def write_published(
         if target.suffix not in FILE_SUFFIXES:
             temporary.mkdir()
             save_file(state, temporary / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
-            config = json.dumps(diffusers_config(architecture), indent=2)
-            (temporary / "config.json").write_text(config + "\n")
+            described = json.dumps(family.names.diffusers_config(fields), indent=2)
+            (temporary / "config.json").write_text(described + "\n")
         elif target.suffix == ".safetensors":
             save_file(state, temporary, metadata={"format": "pt"})
         else:
-            torch.save(_torch_content(state, target, iteration or 0, in_parts=tensor_parallel is not None), temporary)
+            in_parts = tensor_parallel is not None
+            torch.save(_torch_content(state, target, family, iteration or 0, in_parts=in_parts), temporary)
     if tensor_parallel is not None:
-        write_parts(state, target, family_of_keys(state), size=tensor_parallel)
+        write_parts(state, target, family, size=tensor_parallel)
     return len(state)
 
 
@@ -135,7 +136,7 @@ def write_parts(state: Mapping[str, Tensor], whole: Path, family: Family, *, siz
     Returns:
         the files.
     """
-    bare = {name.removeprefix(family.prefix): tensor for name, tensor in state.items()}
+    bare = {name.removeprefix(family.names.prefix): tensor for name, tensor in state.items()}
     files = [shard_path(whole, rank) for rank in range(size)]
     with ExitStack() as stack:
         for rank, file in enumerate(files):
@@ -146,40 +147,14 @@ def write_parts(state: Mapping[str, Tensor], whole: Path, family: Family, *, siz
     return files
 
 
-def _torch_content(state: Mapping[str, Tensor], target: Path, iteration: int, *, in_parts: bool) -> dict[str, Any]:
+def _torch_content(
+    state: Mapping[str, Tensor], target: Path, family: Family, iteration: int, *, in_parts: bool
+) -> dict[str, Any]:
     """What a `.pt` file holds: the weights, or what upstream's post-training writes for this family."""
-    if family_of_keys(state).cut_of is None or not is_iteration_file(target):
+    if not family.names.in_parts or not is_iteration_file(target):
         return own_storages(state)
     trainer = {"grad_scaler": {}, "iteration": iteration}
     return trainer if in_parts else {"model": own_storages(state), **trainer}
-
-
-def diffusers_config(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """The `config.json` with which diffusers' CosmosTransformer3DModel builds the same network.
-
-    Note that diffusers always applies fps modulation when it is given fps: pass fps=None for the same output.
-    """
-    from importlib.metadata import version
-
-    heads = architecture["num_attention_heads"]
-    spatial = architecture["patch_spatial"]
-    return {
-        "_class_name": "CosmosTransformer3DModel",
-        "_diffusers_version": version("diffusers"),
-        "in_channels": architecture["in_channels"] + int(architecture["video_condition"]),
-        "out_channels": architecture["out_channels"],
-        "num_attention_heads": heads,
-        "attention_head_dim": architecture["hidden_size"] // heads,
-        "num_layers": architecture["num_layers"],
-        "mlp_ratio": architecture["ffn_hidden_size"] / architecture["hidden_size"],
-        "text_embed_dim": architecture["crossattn_emb_channels"],
-        "adaln_lora_dim": architecture["adaln_lora_dim"],
-        "max_size": [architecture["max_frames"], architecture["max_img_h"], architecture["max_img_w"]],
-        "patch_size": [architecture["patch_temporal"], spatial, spatial],
-        "rope_scale": [architecture[f"rope_{axis}_extrapolation_ratio"] for axis in ("t", "h", "w")],
-        "concat_padding_mask": architecture["concat_padding_mask"],
-        "extra_pos_embed_type": None,
-    }
 
 
 def own_storages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints import fused_adapters, report
-from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.architecture import Architecture
+from cosmos_nemo.runs import record
 from cosmos_nemo.runs.layout import (
     CHECKPOINTS_DIR,
     LATEST_FILE,
@@ -172,9 +174,20 @@ def check_keys(info: CheckpointInfo, expected: Mapping[str, tuple[int, ...]]) ->
     )
 
 
-def save_imported(
-    model: MegatronModule, run_dir: Path, *, architecture: Mapping[str, Any] | None = None, run: Mapping[str, Any]
-) -> Path:
+def run_architecture(info: CheckpointInfo) -> Architecture:
+    """Return the network that a training run recorded.
+
+    Raises:
+        UserError: The run has no run.json, or it does not describe a network of a known family.
+    """
+    fields, file = info.run.get("model"), info.run_dir / RUN_FILE
+    if not isinstance(fields, Mapping):
+        raise UserError(f"{file} is missing or names no model; restore it from the training run.")
+    family = families.by_name(record.family_of(info.run, source=file), source=str(file))
+    return Architecture(family=family, fields={name: fields[name] for name in family.fields if name in fields})
+
+
+def save_imported(model: MegatronModule, run_dir: Path, *, run: Mapping[str, Any]) -> Path:
     """Write a network's weights as the checkpoint of step 0 of a run folder.
 
     All ranks call this with the same folder, which must be a temporary one: the caller renames it when it is whole.
@@ -182,7 +195,6 @@ def save_imported(
     Args:
         model: a network in the current model-parallel world.
         run_dir: the run folder to make.
-        architecture: network-describing fields for `run.json`; None takes the model's own.
         run: further content of `run.json`.
 
     Returns:
@@ -197,8 +209,9 @@ def save_imported(
     dist_checkpointing.save(dict(sharded), str(weights))
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
-        fields = dict(architecture or architecture_of(model.config))
-        _write_json(run_dir / RUN_FILE, {**run, "model": fields})
+        family, config = families.of_network(model)
+        described = {"family": family.name, "task": family.task_of(family.describe(config))}
+        _write_json(run_dir / RUN_FILE, {**described, **run, "model": family.describe(config)})
         _write_json(folder / MANIFEST_FILE, make_manifest(folder, step=0, consumed_samples=0))
         (run_dir / CHECKPOINTS_DIR / LATEST_FILE).write_text(folder.name + "\n")
     torch.distributed.barrier()

@@ -5,29 +5,20 @@ Nothing is copied while reading: tensors are views of the memory-mapped file and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints.shards import MergedShards, check_set
 from cosmos_nemo.checkpoints.upstream_folder import shard_files, weights_in, whole_path
 from cosmos_nemo.checkpoints.weights_file import read_entries
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families import family_of_keys
-from cosmos_nemo.families.rows import Naming
 
 WRAPPERS = ("model", "module", "state_dict")
 """Keys under which files made by other tools nest the flat dictionary."""
-
-IGNORED = (
-    re.compile(r"accum_(video_sample_counter|image_sample_counter|iteration|train_in_hours)"),
-    re.compile(r"pos_embedder\.(seq|dim_spatial_range|dim_temporal_range)"),
-    re.compile(r"(.*\.)?_extra_state"),
-)
-"""Buffers of the published files that hold no weights (counters, RoPE ranges, Transformer Engine state)."""
 
 
 def read_published(path: str | Path, *, ema: bool = False) -> Mapping[str, Tensor]:
@@ -73,8 +64,8 @@ def read_shards(whole: Path, *, size: int | None = None, ema: bool = False) -> M
         file: select_network(read_entries(file), ema=ema, source=str(file))
         for file in check_set(whole, shard_files(whole), size=size)
     }
-    family = family_of_keys(next(iter(parts.values())))
-    return MergedShards(parts, family)
+    first, state = next(iter(parts.items()))
+    return MergedShards(parts, families.of_published(state, source=str(first)))
 
 
 def outline(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -88,43 +79,24 @@ def select_network(
     """Take the network out of a published state dict.
 
     Removes the wrappers `model`/`module`/`state_dict`, takes the keys with the family's prefix such as `net.` (or, with
-    `ema`, `net_ema.`) and drops that prefix, keeps keys with neither prefix as they are, and leaves out the buffers in
-    `IGNORED` and nothing else. Applying it twice changes nothing.
+    `ema`, `net_ema.`) and drops that prefix, keeps keys with neither prefix as they are, and leaves out the buffers
+    that the family ignores and nothing else. Applying it twice changes nothing.
 
     Raises:
-        UserError: `ema` is asked for and there are no averaged weights, or a value is not a tensor.
+        UserError: `ema` is asked for and there are no averaged weights, a value is not a tensor, or the network is of
+            no known family.
     """
     if isinstance(state, MergedShards):
         return state
     state = _unwrap(state)
-    family = family_of_keys(state)
-    if ema and not (family.ema_prefix and any(key.startswith(family.ema_prefix) for key in state)):
-        prefix = f": no key begins with '{family.ema_prefix}'" if family.ema_prefix else ""
-        raise UserError(f"{source} holds no averaged (EMA) weights{prefix}; ask for the plain weights.")
-    wanted, other = family.prefix, family.ema_prefix
-    if ema and other:
-        wanted, other = other, wanted
-    network: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if other and key.startswith(other):
-            continue
-        name = key.removeprefix(wanted)
-        if any(pattern.fullmatch(name) for pattern in IGNORED):
-            continue
-        if not isinstance(value, Tensor):
-            raise UserError(f"{source}: '{key}' is a {type(value).__name__}, not a tensor; this is not a state dict.")
-        if name in network:
-            raise UserError(f"{source} holds '{name}' twice, with and without the prefix '{wanted}'; keep one.")
-        network[name] = value
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        key = next(iter(state), None)
+        found = "it is empty" if key is None else f"'{key}' is a {type(state[key]).__name__}, not a tensor"
+        raise UserError(f"{source} holds no network weights: {found}.")
+    network = families.of_published(state, source=source).names.take(state, ema=ema, source=source)
     if not network:
-        raise UserError(f"{source} holds no network weights (keys: {', '.join(list(state)[:5]) or 'none'}).")
+        raise UserError(f"{source} holds no network weights (keys: {', '.join(list(state)[:5])}).")
     return network
-
-
-def detect_naming(state: Mapping[str, Any]) -> Naming:
-    """Which family of names the prefix-free keys of `state` use."""
-    is_diffusers = any(key.startswith(("transformer_blocks.", "patch_embed.", "time_embed.")) for key in state)
-    return Naming.DIFFUSERS if is_diffusers else Naming.ORIGINAL
 
 
 def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:

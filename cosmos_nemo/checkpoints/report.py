@@ -9,38 +9,39 @@ from typing import Any
 from torch import Tensor
 
 from cosmos_nemo.checkpoints.published import outline
-from cosmos_nemo.checkpoints.shapes import infer_config
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families import family_of_keys
+from cosmos_nemo.families.architecture import Architecture
 
 _BLOCK_NUMBER = re.compile(r"(?<=blocks\.|layers\.)(\d+)(?=\.)")
 
 
-def check_published(
-    state: Mapping[str, Tensor], *, expected: Mapping[str, tuple[int, ...]], model_fields: Mapping[str, Any]
-) -> None:
-    """Raise unless `state` has exactly the expected names and shapes.
+def check_published(state: Mapping[str, Tensor], architecture: Architecture) -> None:
+    """Raise unless `state` has exactly the names and shapes of a network.
 
     Args:
-        state: prefix-free published weights.
-        expected: published name -> shape that the model needs.
-        model_fields: the model's config, to say first that the file is of another size.
+        state: Prefix-free published weights of its family. What the family lets files hold besides may be there.
+        architecture: The network.
 
     Raises:
-        UserError: first line: the difference in size if there is one, else how many keys are wrong; then every
+        UserError: First line: the difference in size if there is one, else how many keys are wrong; then every
             missing, unexpected and wrong-shape key, equal lines of different blocks folded into one.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in outline(state).items()}
-    if shapes == dict(expected):
+    names = architecture.family.names
+    expected = architecture.published_shapes(names.naming(state))
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in outline(state).items()
+        if name in expected or not names.spare.fullmatch(name)
+    }
+    if shapes == expected:
         return
-    sizes = _size_differences(state, model_fields)
-    headline, remedy = "The checkpoint does not fit the model", ""
+    sizes = _size_differences(state, architecture)
     if sizes:
         headline = f"The checkpoint is of another model: {'; '.join(sizes)}"
         remedy = "Choose the recipe of its size"
     else:
-        foreign = family_of_keys(state).foreign
-        remedy = next((text for start, text in foreign.items() if any(name.startswith(start) for name in state)), "")
+        headline, kinds = "The checkpoint does not fit the model", names.unsupported.items()
+        remedy = next((text for start, text in kinds if any(name.startswith(start) for name in state)), "")
     check(found=shapes, expected=expected, headline=headline, remedy=remedy)
 
 
@@ -106,16 +107,17 @@ def _ranges(numbers: list[int]) -> str:
     return text if len(numbers) == 1 else "{" + text + "}"
 
 
-def _size_differences(state: Mapping[str, Tensor], model_fields: Mapping[str, Any]) -> list[str]:
+def _size_differences(state: Mapping[str, Tensor], architecture: Architecture) -> list[str]:
     """Size fields that differ between the file and the model; empty if the file's size cannot be told."""
+    family, fields = architecture.family, architecture.fields
     try:
-        found = infer_config(state)
+        found = family.names.infer(outline(state), like=fields)
     except UserError:
         return []
     return [
-        f"{label} {_word(found[field])} in the file, {_word(model_fields[field])} in the recipe"
-        for field, label in family_of_keys(state).size_fields.items()
-        if field in model_fields and found[field] != model_fields[field]
+        f"{label} {_word(found[field])} in the file, {_word(fields[field])} in the recipe"
+        for field, label in family.size_fields.items()
+        if field in fields and found[field] != fields[field]
     ]
 
 

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints import report
-from cosmos_nemo.checkpoints.architecture import size_words
 from cosmos_nemo.checkpoints.export import check_target, own_storages, refuse_existing_parts, write_parts
-from cosmos_nemo.checkpoints.published import detect_naming, read_published, read_shards
-from cosmos_nemo.checkpoints.shapes import infer_config
+from cosmos_nemo.checkpoints.published import read_published, read_shards
+from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.checkpoints.shards import check_size
 from cosmos_nemo.checkpoints.upstream_folder import shard_path, weights_in, whole_path
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families import family_of_fields
+from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.files import staged
 from cosmos_nemo.runs.layout import is_training_checkpoint
@@ -50,10 +48,10 @@ def shard_checkpoint(
     refuse_existing_parts(whole, overwrite=overwrite)
     state = read_published(source)
     architecture = _checked(state)
-    family = family_of_fields(architecture)
-    check_size(family, architecture, tensor_parallel)
+    family = architecture.family
+    check_size(family, architecture.fields, tensor_parallel)
     files = write_parts(state, whole, family, size=tensor_parallel)
-    return f"Cut {len(state)} tensors of {source} into {files[0]} ... {files[-1].name} ({size_words(architecture)})."
+    return f"Cut {len(state)} tensors of {source} into {files[0]} ... {files[-1].name} ({architecture.words})."
 
 
 def merge_checkpoint(
@@ -81,26 +79,26 @@ def merge_checkpoint(
     whole = whole_path(weights_in(Path(source)))
     state = read_shards(whole, size=tensor_parallel)
     architecture = _checked(state)
-    family = family_of_fields(architecture)
-    if tensor_parallel is None and any(name not in architecture for name in family.unstored):
+    if tensor_parallel is None and architecture.unknown:
         raise UserError(
             f"The {state.size} files of {whole} ({shard_path(whole, 0).name}, ...) make up no named size "
-            f"({size_words(architecture)}); if none is missing, say so with --tensor-parallel {state.size}."
+            f"({architecture.words}); if none is missing, say so with --tensor-parallel {state.size}."
         )
     with staged(target, overwrite=overwrite) as temporary:
-        torch.save(own_storages({family.prefix + name: tensor for name, tensor in state.items()}), temporary)
-    return f"Merged {len(state)} tensors of {state.size} files into {target} ({size_words(architecture)})."
+        torch.save(
+            own_storages({architecture.family.names.prefix + name: tensor for name, tensor in state.items()}), temporary
+        )
+    return f"Merged {len(state)} tensors of {state.size} files into {target} ({architecture.words})."
 
 
-def _checked(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _checked(state: Mapping[str, Tensor]) -> Architecture:
     """The architecture of published weights that are complete.
 
     Raises:
         UserError: listing every missing, unexpected and wrong-shape tensor.
     """
-    architecture = infer_config(state)
-    expected = family_of_fields(architecture).published_shapes(architecture, detect_naming(state))
-    report.check_published(state, expected=expected, model_fields={})
+    architecture = published_architecture(state)
+    report.check_published(state, architecture)
     return architecture
 
 

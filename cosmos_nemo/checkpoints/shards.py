@@ -15,7 +15,6 @@ from torch import Tensor
 from cosmos_nemo.checkpoints.upstream_folder import shard_path
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.family import Family
-from cosmos_nemo.parallel.sizes import require_divisor
 
 
 class MergedShards(Mapping[str, Tensor]):
@@ -34,12 +33,12 @@ class MergedShards(Mapping[str, Tensor]):
         Raises:
             UserError: naming the file and the tensor in which it disagrees with the first file.
         """
-        if family.cut_of is None:
+        if not family.names.in_parts:
             raise UserError(f"{next(iter(parts))}: there are no tensor-parallel files of {family.title} networks.")
         self._parts = list(parts.values())
         (first, expected), *others = parts.items()
         try:
-            self._cuts = {name: family.cut_of(name) for name in expected}
+            self._cuts = {name: family.names.cut_of(name) for name in expected}
         except UserError as error:
             raise UserError(f"{first}: {error}") from error
         for file, part in others:
@@ -114,11 +113,10 @@ def part_of(state: Mapping[str, Tensor], family: Family, *, rank: int, size: int
     Returns:
         tensors of their own: torch.save would write the whole storage that a view shares.
     """
-    assert family.cut_of is not None
     mine = {}
     for name, tensor in state.items():
-        cut = family.cut_of(name)
-        mine[family.prefix + name] = (tensor if cut is None else tensor.chunk(size, dim=cut)[rank]).clone()
+        cut = family.names.cut_of(name)
+        mine[family.names.prefix + name] = (tensor if cut is None else tensor.chunk(size, dim=cut)[rank]).clone()
     return mine
 
 
@@ -133,16 +131,9 @@ def check_size(family: Family, fields: Mapping[str, Any], size: int) -> None:
     Raises:
         UserError: naming what does not divide and the legal sizes, or there are no such files of this family.
     """
-    if family.cut_of is None:
+    if not family.names.in_parts:
         raise UserError(f"There are no tensor-parallel files of {family.title} networks; only of autoregressive ones.")
-    counts = {
-        "heads": int(fields["num_attention_heads"]),
-        "key/value heads": int(fields["num_query_groups"]),
-        "embedding rows": int(fields["input_vocab_size"]),
-        "output rows": int(fields["vocab_size"]),
-        "MLP rows": int(fields["ffn_hidden_size"]),
-    }
-    require_divisor(f"--tensor-parallel {size}", size, counts)
+    family.names.check_parts(fields, size)
 
 
 def _check_same_run(

@@ -20,6 +20,7 @@ from cosmos_nemo.checkpoints.megatron import (
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import refuse_existing, staged
 from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.runs import record
 from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint, manifest_sizes
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, export_jit
@@ -36,18 +37,22 @@ from cosmos_nemo.tokenizers.cosmos.weights import (
     read_jit,
 )
 
-FAMILY = "tokenizer"
-"""What `run.json` of a tokenizer's training says under `family`."""
+TASK = "tokenizer"
 
 
 def holds_tokenizer(path: str | Path) -> bool:
     """Whether a path is a tokenizer's training run, or holds its published files."""
     path = Path(path)
     if is_training_checkpoint(path):
-        return find_checkpoint(path).run.get("family") == FAMILY
+        return is_tokenizer_run(find_checkpoint(path))
     if path.suffix == ".jit":
         return True
     return path.is_dir() and any((path / name).is_file() for name in (AUTOENCODER, ENCODER, DECODER))
+
+
+def is_tokenizer_run(info: CheckpointInfo) -> bool:
+    """Whether a training checkpoint is one of a tokenizer."""
+    return bool(info.run) and record.family_of(info.run, source=info.run_dir) == CosmosTokenizerConfig.family
 
 
 def import_tokenizer(
@@ -61,9 +66,8 @@ def import_tokenizer(
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
     config, network = load_network(source, dtype=dtype)
-    run = {"family": FAMILY, "task": FAMILY, "imported_from": Path(source).name}
     with model_parallel_world(), staged(target, overwrite=overwrite) as temporary:
-        save_imported(network, temporary, architecture=config.sizes(), run=run)
+        save_imported(network, temporary, run={"imported_from": Path(source).name})
     return f"Imported {describe(config)} from {source} into {target}."
 
 
@@ -188,7 +192,7 @@ def tokenizer_rows(path: str | Path) -> dict[str, Any]:
         parameters = list(build_network(config).parameters())
     rows["dtype"] = dtype
     rows["parameters"] = f"{sum(p.numel() for p in parameters):,} in {len(parameters)} tensors"
-    return {**rows, "task": FAMILY, "name": config.name, **config.sizes()}
+    return {**rows, "task": TASK, "name": config.name, **config.sizes()}
 
 
 def _config_of(info: CheckpointInfo) -> CosmosTokenizerConfig:
@@ -199,7 +203,7 @@ def _config_of(info: CheckpointInfo) -> CosmosTokenizerConfig:
     """
     fields = info.run.get("model")
     names = CosmosTokenizerConfig.__dataclass_fields__
-    if info.run.get("family") != FAMILY or not isinstance(fields, Mapping) or "spatial_compression" not in fields:
+    if not is_tokenizer_run(info) or not isinstance(fields, Mapping) or "spatial_compression" not in fields:
         raise UserError(f"{info.path} is not a checkpoint of a video tokenizer, by the run.json of its run.")
     return CosmosTokenizerConfig(**{name: value for name, value in fields.items() if name in names})
 

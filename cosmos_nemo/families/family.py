@@ -1,85 +1,188 @@
-"""What the commands have to know about a family of networks: names, sizes, and how its network is built.
+"""A family of networks: all that tells one kind of network from another, in one description.
 
-A family is described in one file (`predict2.py`, `autoregressive.py`) and listed in `families.py`; whatever moves
-weights works from the description.
+A family is a subclass of `Family` in a file of its own (`predict2.py`, ...), listed once in `families/__init__.py`.
+Whatever builds networks, moves weights, checks data, trains or generates asks the description, and never which family
+it is.
 """
 
 from __future__ import annotations
 
-import re
+import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from cosmos_nemo.families.rows import Naming, Row, Shape, our_shape
+from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.diffusion.denoising import Objective
+from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.names import Names
+from cosmos_nemo.parallel.process import current_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """A family of networks with the same names.
+class SampleWork:
+    """What one training sample costs."""
 
-    Attributes:
-        name: written to `run.json`.
-        title: in messages.
-        prefix: of every key in the original published files.
-        ema_prefix: of the averaged copy in post-training files; None where upstream has none.
-        recognises: finds a prefix-free published key that only this family has.
-        table: the rows of the network that config fields describe.
-        network_sizes: values of the symbols in `Row.shapes`, from config fields.
-        infer: config fields that the shapes of prefix-free published weights fix.
-        fields: config fields that describe the network, as against how it is run.
-        unstored: those of them that no published file holds; a named size knows them.
-        unstored_words: what they are, in words.
-        named: the named sizes, name -> config class; imports the model's room when called.
-        make_config: a config from fields and parallel sizes; imports the model's room when called.
-        make_model: the network of a config in the current model-parallel world.
-        task_of: what the network with these fields is for.
-        size_fields: fields that tell one size from another, and their names in messages.
-        foreign: beginnings of keys of known other variants, and what to say about them.
-        block_prefix: what our parameters in blocks begin with, before the number.
-        cut_of: dimension along which upstream's tensor-parallel files hold a part of a published tensor, None for those
-            that every file holds; None where upstream writes no such files.
-    """
+    tokens: int
+    """Tokens of the sample; of a tokenizer, frames."""
+    forward_flops: float
+    """Floating-point operations of one forward pass; forward and backward together are three times as many."""
+    unit: str = "video tokens"
+    """What `tokens` counts, for people."""
 
-    name: str
-    title: str
-    prefix: str
-    ema_prefix: str | None
-    recognises: re.Pattern[str]
-    table: Callable[[Mapping[str, Any]], tuple[Row, ...]]
-    network_sizes: Callable[[Mapping[str, Any]], dict[str, int]]
-    infer: Callable[[Mapping[str, Tensor], Naming], dict[str, Any]]
-    fields: tuple[str, ...]
-    unstored: tuple[str, ...]
-    unstored_words: str
-    named: Callable[[], Mapping[str, type]]
-    make_config: Callable[..., Any]
-    make_model: Callable[[Any], nn.Module]
-    task_of: Callable[[Mapping[str, Any]], str]
-    size_fields: Mapping[str, str]
-    foreign: Mapping[str, str] = field(default_factory=dict)
-    block_prefix: str
-    cut_of: Callable[[str], int | None] | None = None
 
-    def published_shapes(self, fields: Mapping[str, Any], naming: Naming) -> dict[str, Shape]:
-        """Shape of every published tensor of the network that `fields` describe, by prefix-free name."""
-        sizes = self.network_sizes(fields)
-        return {
-            name: shape
-            for row in self.table(fields)
-            for name, shape in zip(row.published(naming), row.published_shapes(sizes), strict=True)
-        }
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What the published networks of one task were trained on and are sampled with; no weights file holds it."""
 
-    def our_shapes(self, fields: Mapping[str, Any]) -> dict[str, Shape]:
-        """Full shape of each of our parameters of the network that `fields` describe, by our name."""
-        sizes = self.network_sizes(fields)
-        return {row.ours: our_shape(row.layout, row.published_shapes(sizes)) for row in self.table(fields)}
+    num_frames: int
+    """Pixel frames of a clip."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    fps: float
+    """Frames per second."""
+    text_length: int = 512
+    """Text positions, zero padding included."""
+    guidance: float = 0.0
+    """Strength of classifier-free guidance, g in x0 = cond + g (cond - uncond); 0 is none."""
+    negative_prompt: Callable[[], str] = str
+    """Returns the text that guidance leads away from; empty if there is none."""
+    assumed: bool = False
+    """Whether several published networks differ in these numbers and the file's name does not say which it is."""
 
-    def unstored_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The `unstored` fields of the named size that has these fields; empty if none has."""
-        for make in self.named().values():
+    def data(self) -> dict[str, Any]:
+        """Return what a run would record of its training data, under the same names."""
+        return {name: getattr(self, name) for name in ("num_frames", "height", "width", "fps", "text_length")}
+
+
+class Family(abc.ABC):
+    """A family of networks with the same names of parameters and the same kind of input."""
+
+    name: ClassVar[str]
+    """The family's one name: in run.json, configs, golden vectors, `generate --model` and docs."""
+    title: ClassVar[str]
+    """The family's name in messages."""
+    tasks: ClassVar[tuple[str, ...]]
+    """What its networks are for, as data sets, run.json and `generate --task` call it."""
+    parallelism: ClassVar[frozenset[str]]
+    """Which of tensor, sequence, context and pipeline parallelism it has besides data parallelism."""
+    names: ClassVar[Names]
+    """Its published names."""
+    fields: ClassVar[tuple[str, ...]]
+    """Config fields that describe a network, as against how it is run; networks with equal ones share weights."""
+    unstored: ClassVar[tuple[str, ...]] = ()
+    """Those of them that no published file holds; a named size knows them."""
+    unstored_words: ClassVar[str] = ""
+    """What `unstored` is, in words."""
+    size_fields: ClassVar[Mapping[str, str]]
+    """Fields that tell one size from another, and their names in messages."""
+
+    @property
+    @abc.abstractmethod
+    def config_class(self) -> type:
+        """The class of its configs; its `family` is this family's name. Imports the model's room."""
+
+    @property
+    @abc.abstractmethod
+    def named_sizes(self) -> Mapping[str, type]:
+        """The published sizes and the tiny ones, name -> config class. Imports the model's room."""
+
+    @abc.abstractmethod
+    def task_of(self, fields: Mapping[str, Any]) -> str:
+        """Return what a network with these fields is for, one of `tasks`."""
+
+    @abc.abstractmethod
+    def words(self, fields: Mapping[str, Any]) -> str:
+        """Return a network in a few words, for messages."""
+
+    def make_config(self, fields: Mapping[str, Any], *, dtype: torch.dtype, on_cpu: bool) -> Any:
+        """Return a config of a network in the current model-parallel world, for weights that are loaded.
+
+        This is the form of Megatron transformers; other families override it.
+
+        Args:
+            fields: Those in `fields`; others are left aside, so that a whole dumped config will do.
+            dtype: Of parameters and computation, float32 or bfloat16.
+            on_cpu: Make the network on the CPU, even if there is a GPU: it need not fit there to be converted.
+
+        Raises:
+            UserError: A size is missing.
+        """
+        known = {name: fields[name] for name in self.fields if name in fields}
+        missing = [name for name in ("num_layers", "hidden_size", "num_attention_heads") if name not in known]
+        if missing:
+            raise UserError(f"The description of the network lacks {', '.join(missing)}; it is not that of a run.json.")
+        return self.config_class(
+            **known,
+            params_dtype=dtype,
+            pipeline_dtype=dtype,
+            bf16=dtype is torch.bfloat16,
+            use_cpu_initialization=on_cpu,
+            **asdict(current_sizes()),
+        )
+
+    @abc.abstractmethod
+    def build(self, config: Any, *, seed: int | None = None) -> nn.Module:
+        """Return the network of a config, or this pipeline stage's part of it. The only constructor of networks.
+
+        Args:
+            config: Of `config_class`; the parallel sizes in it are those of the current model-parallel world.
+            seed: Of random weights; None leaves the weights arbitrary, because they are about to be loaded.
+        """
+
+    @abc.abstractmethod
+    def fit(self, config: Any, manifest: Manifest, *, field: str = "data.path") -> None:
+        """Compare a data set with a network before either is loaded.
+
+        Args:
+            config: The network.
+            manifest: Of the data set, as the network sees it: raw video that is encoded as it is read is described by
+                the latents or tokens that it becomes.
+            field: The setting that names the data set, for messages.
+
+        Raises:
+            UserError: The data set was made for another network.
+        """
+
+    @abc.abstractmethod
+    def work(self, config: Any, manifest: Manifest, *, text_length: int | None = None) -> SampleWork:
+        """Return what one sample of a data set that `fit` let through costs; without recomputation.
+
+        Args:
+            config: The network.
+            manifest: See `fit`.
+            text_length: Text tokens of a sample, padding included; None for networks without text.
+        """
+
+    @abc.abstractmethod
+    def published(self, task: str, file_name: str) -> Published:
+        """Return what the published network in a file was made for.
+
+        Args:
+            task: One of `tasks`.
+            file_name: Its name, where that tells one published network from another.
+        """
+
+    def published_objective(self, task: str) -> Objective[Any]:
+        """Return the diffusion objective that the published networks of a task were trained with.
+
+        Raises:
+            UserError: The family's networks do not diffuse.
+        """
+        raise UserError(f"A {self.title} network has no diffusion objective.")
+
+    def describe(self, config: Any) -> dict[str, Any]:
+        """Return the fields of a config that describe its network, ready for JSON."""
+        return {name: getattr(config, name) for name in self.fields}
+
+    def named_like(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the `unstored` fields of the named size that has these fields; empty if none has."""
+        for make in self.named_sizes.values():
             config = make()
             if all(getattr(config, name) == value for name, value in fields.items()):
                 return {name: getattr(config, name) for name in self.unstored}

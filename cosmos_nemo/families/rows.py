@@ -1,6 +1,6 @@
 """Rows of the name tables: which published tensors make up one of our parameters, and how they lie in it.
 
-Source of the forms: `predict2.py` and `autoregressive.py` beside this file, which hold the tables themselves.
+The tables themselves are in the `*_names.py` beside this file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Row:
         ours: our parameter's name; `{i}` is the block number.
         original: names in the published `.pt` files, without prefix.
         diffusers: names in diffusers' class of this network, in the same order; empty where it has none.
-        shapes: shape of each published tensor, in the symbols of the family's `network_sizes`.
+        shapes: shape of each published tensor, in numbers or in the symbols of the family's `Names.sizes`.
         layout: how the published tensors lie in our parameter.
         cut: dimension along which upstream's tensor-parallel files hold a part of each; None: each file holds all.
         parts: what our layer calls the linear maps that the published tensors are, in the same order; see
@@ -58,7 +58,7 @@ class Row:
     ours: str
     original: tuple[str, ...]
     diffusers: tuple[str, ...] = ()
-    shapes: tuple[tuple[str, ...], ...]
+    shapes: tuple[tuple[str | int, ...], ...]
     layout: Layout
     cut: int | None = None
     parts: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Row:
 
     def published_shapes(self, sizes: Mapping[str, int]) -> list[Shape]:
         """Full shape of each published tensor, for the sizes that the symbols stand for."""
-        return [tuple(sizes[symbol] for symbol in shape) for shape in self.shapes]
+        return [tuple(s if isinstance(s, int) else sizes[s] for s in shape) for shape in self.shapes]
 
 
 def join(layout: Layout, pieces: Sequence[Tensor], *, head_width: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cosmos_nemo import families
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_names, failed
 from cosmos_nemo.golden.manifest import Case, Tensors
@@ -72,22 +73,21 @@ def build_model(case: Case, world: World, *, weights: Mapping[str, Tensor]) -> "
         UserError: the config asks for something this project does not build, or the weights do not fit.
     """
     from cosmos_nemo.checkpoints.convert import load_published_into
-    from cosmos_nemo.models.dit.model import DiT
 
-    model = DiT(build_config(case, tensor_model_parallel_size=world.sizes.tensor_model_parallel_size))
+    config = build_config(case, tensor_model_parallel_size=world.sizes.tensor_model_parallel_size)
+    model = families.of_config(config).build(config)
     load_published_into(model, weights)
     model.to(world.device)
     return model
 
 
 def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
-    """Translate upstream's network settings into a DiTConfig.
+    """Translate upstream's network settings into a Predict2Config.
 
     Raises:
         UserError: a setting that this project does not build.
     """
-    from cosmos_nemo.families.predict2 import PREDICT2
-    from cosmos_nemo.models.dit.config import DiTConfig
+    from cosmos_nemo.models.dit.config import Predict2Config
 
     net_class = case.setting("net_class")
     if net_class not in VIDEO_CONDITION:
@@ -99,7 +99,8 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
     if case.config.get("crossattn_proj_in_channels", text_width) != text_width:
         raise UserError("a text projection (crossattn_proj_in_channels != crossattn_emb_channels) is not built")
     width = case.setting("model_channels")
-    return DiTConfig(
+    fields = families.by_name(Predict2Config.family).fields
+    return Predict2Config(
         num_layers=case.setting("num_blocks"),
         hidden_size=width,
         num_attention_heads=case.setting("num_heads"),
@@ -107,7 +108,7 @@ def build_config(case: Case, *, tensor_model_parallel_size: int) -> "DiTConfig":
         video_condition=VIDEO_CONDITION[net_class],
         tensor_model_parallel_size=tensor_model_parallel_size,
         # The other fields that describe a network have upstream's names.
-        **{key: case.config[key] for key in PREDICT2.fields if key in case.config},
+        **{key: case.config[key] for key in fields if key in case.config},
     )
 
 

@@ -42,10 +42,10 @@ CHECKERS: dict[tuple[str, str], Checker] = {
     ("ar_model", "autoregressive"): check_model,
     ("ar_rope", "autoregressive"): _pure(check_ar_rope),
     ("ar_abs_pos_emb", "autoregressive"): _pure(check_abs_pos_emb),
-    ("tokenizer", "tokenizer"): check_tokenizer,
-    ("tok_fsq", "tokenizer"): _pure(check_fsq),
-    ("tok_haar", "tokenizer"): _pure(check_haar),
-    ("tok_losses", "tokenizer"): _pure(check_losses),
+    ("tokenizer", "cosmos_tokenizer"): check_tokenizer,
+    ("tok_fsq", "cosmos_tokenizer"): _pure(check_fsq),
+    ("tok_haar", "cosmos_tokenizer"): _pure(check_haar),
+    ("tok_losses", "cosmos_tokenizer"): _pure(check_losses),
     **{(kind, family): check for family in ("predict2", "predict1") for kind, check in _SHARED.items()},
 }
 """(kind, family) -> checker. A case of several families ("predict2+predict1") must have the same one for each."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosmos_nemo import families
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_to_scale, exactly, failed
 from cosmos_nemo.golden.manifest import Case, Tensors
@@ -15,7 +16,7 @@ from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.fsq import FiniteScalarQuantizer
 from cosmos_nemo.tokenizers.cosmos.haar import HaarPatcher, HaarUnpatcher
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
-from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork, build_network
+from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork
 from cosmos_nemo.tokenizers.cosmos.weights import load_weights
 
 FIXED = {
@@ -48,7 +49,7 @@ def check_tokenizer(case: Case, world: World) -> list[Comparison]:
     """Compare every recorded activation of every clip, the gradients, and what the exported files hold and compute."""
     config = build_config(case)
     weights, io = case.load("weights"), case.load()
-    network = build_network(config)
+    network = families.of_config(config).build(config)
     load_weights(network, weights, source=weights.file)
     network.to(world.device)
     clips = sorted({name.split(".")[0] for name in io if name.startswith("v")})

@@ -57,7 +57,7 @@ def generate_autoregressive(options: AutoregressiveOptions, source: Source, *, p
     with model_parallel_world(tensor_model_parallel_size=options.tensor_model_parallel_size) as world:
         studio = Studio(
             plan,
-            vocab_size=source.architecture["vocab_size"],
+            vocab_size=source.architecture.fields["vocab_size"],
             device=world.device,
             offload=options.offload_tokenizer,
         )

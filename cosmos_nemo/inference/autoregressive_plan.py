@@ -11,12 +11,6 @@ from cosmos_nemo.inference.jobs import Job
 from cosmos_nemo.inference.options import require_multiple
 from cosmos_nemo.inference.source import Defaults, Source, run_values
 
-PUBLISHED = {"num_frames": 33, "height": 640, "width": 1024, "fps": 25.0}
-"""Of every published model. Source: Cosmos-Predict1 `autoregressive/inference/base.py`."""
-
-PUBLISHED_TEXT_LENGTH = 512
-"""Text positions of the networks that read text."""
-
 TEMPORAL_COMPRESSION, SPATIAL_COMPRESSION = 8, 16
 """Of the DV8x16x16 tokenizer that every network uses."""
 
@@ -84,8 +78,10 @@ def make_plan(options: AutoregressiveOptions, source: Source, jobs: list[Job]) -
     Raises:
         UserError: a size is not possible, an encoder is unknown, or a prompt is missing or too many.
     """
-    defaults = Defaults(values={**PUBLISHED, **run_values(source.run)})
-    reads_text = bool(source.architecture.get("crossattn_emb_channels"))
+    architecture = source.architecture
+    published = architecture.family.published(architecture.task, source.path.name)
+    defaults = Defaults(values=published.data() | run_values(source.run))
+    reads_text = bool(architecture.fields.get("crossattn_emb_channels"))
     for job in jobs:
         if reads_text and not (job.prompt and job.prompt.strip()):
             raise UserError(f"{job.input} has no prompt, which this network reads; give --prompt.")
@@ -99,5 +95,5 @@ def make_plan(options: AutoregressiveOptions, source: Source, jobs: list[Job]) -
         fps=float(defaults.chosen("fps", options.fps)),
         tokenizer=defaults.encoder("tokenizer", options.tokenizer),
         text_encoder=defaults.encoder("text_encoder", options.text_encoder) if reads_text else None,
-        text_length=int(defaults.values.get("text_length", PUBLISHED_TEXT_LENGTH)),
+        text_length=int(defaults.values["text_length"]),
     )

@@ -14,9 +14,6 @@ from cosmos_nemo.media.writing import IMAGE_SUFFIXES
 VIDEO2WORLD, TEXT2IMAGE = "video2world", "text2image"
 TASKS = (VIDEO2WORLD, TEXT2IMAGE)
 
-DEFAULT_GUIDANCE = {VIDEO2WORLD: 7.0, TEXT2IMAGE: 4.0}
-"""Guidance g in x0 = cond + g (cond - uncond); g = 0 is none. Source: the published pipelines."""
-
 SIZE_MULTIPLE = 16
 """Height and width in pixels must divide by this: 8 of the tokenizer times 2 of a patch."""
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.architecture import build_model, run_architecture
 from cosmos_nemo.checkpoints.convert import load_published_into
-from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
+from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, run_architecture
 from cosmos_nemo.checkpoints.published import read_published
 from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint
 
 
@@ -25,14 +25,14 @@ class Source:
 
     Attributes:
         path: what the user named.
-        architecture: network-describing config fields.
+        architecture: the network.
         training: the training checkpoint, or None for published weights.
         state: published weights, or None for a training checkpoint.
         ema: whether the averaged weights are meant.
     """
 
     path: Path
-    architecture: Mapping[str, Any]
+    architecture: Architecture
     training: CheckpointInfo | None = None
     state: Mapping[str, Tensor] | None = None
     ema: bool = False
@@ -48,7 +48,7 @@ class Source:
         Raises:
             UserError: the weights do not fit, with every wrong key.
         """
-        model = build_model(self.architecture, dtype=dtype, device=device)
+        model = self.architecture.empty_network(dtype=dtype, device=device)
         if self.training is not None:
             load_training_checkpoint(model, self.training, ema=self.ema)
         else:
@@ -70,7 +70,9 @@ def open_source(path: Path, *, ema: bool = False) -> Source:
         info = find_checkpoint(path)
         return Source(path=path, architecture=run_architecture(info), training=info, ema=ema)
     state = read_published(path, ema=ema)
-    return Source(path=path, architecture=published_architecture(state), state=state)
+    architecture = published_architecture(state)
+    architecture.require_known()
+    return Source(path=path, architecture=architecture, state=state)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from megatron.core import parallel_state
-from torch import Tensor, nn
+from torch import Tensor
 
-from cosmos_nemo.checkpoints.architecture import architecture_of
+from cosmos_nemo.data.bare import bare_manifest
 from cosmos_nemo.data.captioned_video import CaptionedVideoBatch, CaptionedVideoTaskEncoder
 from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder, VideoBatch
@@ -21,13 +20,10 @@ from cosmos_nemo.lightning.family import Dataset
 from cosmos_nemo.lightning.published_weights import FromPublished
 from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.models.autoregressive.config import ARConfig
-from cosmos_nemo.models.autoregressive.flops import forward_flops
 from cosmos_nemo.models.autoregressive.loss import NextTokenObjective, next_token_labels, next_token_loss
 from cosmos_nemo.models.autoregressive.sequence import check_token_ids, to_sequence
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.collectives import sum_forward
-from cosmos_nemo.parallel.sizes import ParallelSizes
-from cosmos_nemo.platform.devices import device_peak_tflops
 from cosmos_nemo.tokenizers.base import latent_frames
 
 if TYPE_CHECKING:
@@ -85,9 +81,7 @@ class ARModule(FromPublished):
         ema_rate: see `FamilyModule`.
     """
 
-    family: ClassVar[str] = "autoregressive"
     weights_field: ClassVar[str] = "ar_path"
-    parallelism: ClassVar[frozenset[str]] = frozenset({"tensor", "sequence", "context", "pipeline"})
 
     def __init__(
         self,
@@ -110,29 +104,9 @@ class ARModule(FromPublished):
         # Kept out of the module tree: it is not trained and not saved.
         self.__dict__["_tokenizer"] = None
 
-    @property
-    def task(self) -> str:
-        """Always autoregressive."""
-        return "autoregressive"
-
-    def architecture(self) -> dict[str, Any]:
-        """See `FamilyModule`."""
-        return architecture_of(self.config)
-
     def settings(self) -> dict[str, Any]:
         """See `FamilyModule`."""
         return {"objective": asdict(self.objective), **super().settings()}
-
-    def build_network(self, *, initialize: bool) -> nn.Module:
-        """This pipeline stage's part of the network."""
-        from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
-
-        self.config.perform_initialization = initialize
-        return AutoregressiveTransformer(
-            self.config,
-            pre_process=parallel_state.is_pipeline_first_stage(),
-            post_process=parallel_state.is_pipeline_last_stage(),
-        )
 
     @property
     def tokenizer(self) -> DiscreteVideoTokenizer:
@@ -148,43 +122,25 @@ class ARModule(FromPublished):
     def check_data(self, dataset: Dataset, data: EnergonDataModule) -> None:
         """Compares vocabulary, text and length with the network."""
         assert isinstance(data, ARDataModule)
-        manifest, field = dataset.manifest, dataset.field
-        if not is_video(manifest):
-            assert manifest is not None
-            self._check_manifest(manifest, field)
-        self._check_text(manifest.text_width if manifest is not None else None, field, data)
-        frames = token_shape(dataset, data, self)[0]
+        field, manifest = dataset.field, self._as_tokens(dataset, data)
+        self.family.fit(self.config, manifest, field=field)
+        if self.config.crossattn_emb_channels and data.text_length is None:
+            raise UserError("data.text_length is not set, and this network reads text; 512 in the published models.")
+        assert manifest.token_shape is not None
+        frames = manifest.token_shape[0]
         if frames <= self.objective.num_condition_latents_t:
             raise UserError(
                 f"{field} has clips of {frames} latent frames, of which num_condition_latents_t="
                 f"{self.objective.num_condition_latents_t} are given: nothing is left to predict. Prepare longer clips "
                 "(33 frames in the published models), or set model.objective.num_condition_latents_t lower."
             )
-        ParallelSizes.of(self.config).require_even_tokens(self.config.num_tokens(token_shape(dataset, data, self)))
 
-    def _check_manifest(self, manifest: Manifest, field: str) -> None:
-        vocab = self.config.vocab_size
-        if manifest.token_shape is None:
-            raise UserError(
-                f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on token "
-                "ids: prepare the shards with `python -m data_prep shards --for ar`."
-            )
-        if manifest.vocab_size is not None and manifest.vocab_size > vocab:
-            raise UserError(
-                f"{field} has token ids below {manifest.vocab_size}, the network's vocabulary is model.config."
-                f"vocab_size={vocab}; prepare the shards with the network's video tokenizer."
-            )
-
-    def _check_text(self, found: int | None, field: str, data: ARDataModule) -> None:
-        width = self.config.crossattn_emb_channels
-        if width and found != width:
-            text = f"text embeddings of width {found}" if found else "no text"
-            raise UserError(
-                f"{field} has {text}, the network reads text of width model.config.crossattn_emb_channels={width}; "
-                "prepare the shards with `--text-encoder` and the network's text encoder."
-            )
-        if width and data.text_length is None:
-            raise UserError("data.text_length is not set, and this network reads text; 512 in the published models.")
+    def _as_tokens(self, dataset: Dataset, data: ARDataModule) -> Manifest:
+        """What the data set looks like to the network: video files as the tokens that they become."""
+        manifest = dataset.manifest or bare_manifest()
+        if not is_video(dataset.manifest):
+            return manifest
+        return replace(manifest, token_shape=token_shape(dataset, data, self), vocab_size=self.tokenizer.vocab_size)
 
     def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
         """See `FamilyModule`."""
@@ -227,15 +183,8 @@ class ARModule(FromPublished):
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:
         """See `FamilyModule`; forward and backward, without recomputation."""
         assert isinstance(data, ARDataModule)
-        tokens, batch = self.config.num_tokens(token_shape(dataset, data, self)), data.global_batch_size
-        text = data.text_length or 0 if self.config.crossattn_emb_channels else 0
-        return Work(
-            tokens=tokens * batch,
-            tflop=3 * forward_flops(self.config, tokens, text, batch) / 1e12,
-            num_devices=num_devices,
-            peak_tflops=device_peak_tflops() if bf16 else None,
-            seq_length=tokens,
-        )
+        sample = self.family.work(self.config, self._as_tokens(dataset, data), text_length=data.text_length)
+        return Work.of_batch(sample, data.global_batch_size, num_devices=num_devices, bf16=bf16)
 
     def next_commands(self, run: str) -> list[str]:
         """How to generate and to export."""

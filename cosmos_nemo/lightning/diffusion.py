@@ -8,9 +8,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.data.batch import DiffusionBatch
 from cosmos_nemo.data.manifest import EncoderRef, Manifest
 from cosmos_nemo.diffusion.denoising import Objective, drop_text
@@ -23,8 +22,6 @@ from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.models.dit.conditions import Conditions
 from cosmos_nemo.models.dit.config import DiTConfig
-from cosmos_nemo.models.dit.flops import forward_flops
-from cosmos_nemo.platform.devices import device_peak_tflops
 
 if TYPE_CHECKING:
     from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
@@ -126,9 +123,7 @@ class DiTModule(FromPublished):
         lora: see `FamilyModule`.
     """
 
-    family: ClassVar[str] = "diffusion"
     weights_field: ClassVar[str] = "dit_path"
-    parallelism: ClassVar[frozenset[str]] = frozenset({"tensor", "sequence", "context"})
 
     def __init__(
         self,
@@ -147,61 +142,13 @@ class DiTModule(FromPublished):
         self.dit_path = dit_path
         self.use_ema = use_ema
 
-    @property
-    def task(self) -> str:
-        """video2world or text2image."""
-        return "video2world" if self.config.video_condition else "text2image"
-
-    def architecture(self) -> dict[str, Any]:
-        """See `FamilyModule`."""
-        return architecture_of(self.config)
-
     def settings(self) -> dict[str, Any]:
         """See `FamilyModule`."""
         return {"objective": self.objective.to_json(), **super().settings()}
 
-    def build_network(self, *, initialize: bool) -> nn.Module:
-        """The DiT."""
-        from cosmos_nemo.models.dit.model import DiT
-
-        # Loading is strict, so fresh weights would all be overwritten; drawing those of 14B takes minutes.
-        self.config.perform_initialization = initialize
-        return DiT(self.config)
-
     def check_data(self, dataset: Dataset, data: EnergonDataModule) -> None:
         """Compares latent and text sizes with the network."""
-        manifest, field, config = needs_manifest(dataset), dataset.field, self.config
-        if manifest.latent_shape is None:
-            raise UserError(
-                f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on "
-                "latents: prepare the shards with `python -m data_prep shards --for v2w` or `--for t2i`."
-            )
-        channels, frames, height, width = manifest.latent_shape
-        if manifest.text_width != config.crossattn_emb_channels:
-            raise UserError(
-                f"{field} has text embeddings of width {manifest.text_width}, the model takes model.config."
-                f"crossattn_emb_channels={config.crossattn_emb_channels}; prepare the shards with the model's text "
-                "encoder."
-            )
-        if channels != config.in_channels:
-            raise UserError(f"{field} has {channels} latent channels, the model takes {config.in_channels}.")
-        if height % config.patch_spatial or width % config.patch_spatial:
-            raise UserError(
-                f"{field} has latents of {height}x{width}; both must be multiples of {config.patch_spatial}: prepare "
-                f"the shards with a --height and --width that are multiples of {8 * config.patch_spatial}."
-            )
-        if not config.video_condition and frames > 1:
-            raise UserError(
-                f"{field} has clips of {frames} latent frames, but this is a text2image model; prepare the shards with "
-                "--num-frames 1, or choose a v2w recipe."
-            )
-        for name, value, limit in (
-            ("frames", frames, config.max_frames),
-            ("height", height, config.max_img_h),
-            ("width", width, config.max_img_w),
-        ):
-            if value > limit:
-                raise UserError(f"{field} has latent {name} {value}; the model's positions end at {limit}.")
+        self.family.fit(self.config, needs_manifest(dataset), field=dataset.field)
 
     def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
         """See `FamilyModule`."""
@@ -231,14 +178,8 @@ class DiTModule(FromPublished):
 
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:
         """See `FamilyModule`; forward and backward, without recomputation."""
-        return dit_work(
-            self.config,
-            latent_shape=latent_shape(dataset),
-            text_length=data.text_length,
-            batch=data.global_batch_size,
-            num_devices=num_devices,
-            bf16=bf16,
-        )
+        sample = self.family.work(self.config, needs_manifest(dataset), text_length=data.text_length)
+        return Work.of_batch(sample, data.global_batch_size, num_devices=num_devices, bf16=bf16)
 
     def next_commands(self, run: str) -> list[str]:
         """How to generate."""
@@ -282,32 +223,3 @@ def latent_shape(dataset: Dataset) -> tuple[int, int, int, int]:
     shape = needs_manifest(dataset).latent_shape
     assert shape is not None
     return shape
-
-
-def dit_work(
-    config: DiTConfig,
-    *,
-    latent_shape: tuple[int, int, int, int],
-    text_length: int,
-    batch: int,
-    num_devices: int,
-    bf16: bool = True,
-) -> Work:
-    """The work of a global batch.
-
-    Args:
-        config: the network.
-        latent_shape: (C, T, H, W) of one sample.
-        text_length: text tokens, padding included.
-        batch: samples per optimizer step.
-        num_devices: processes in all.
-        bf16: whether the matrix products are in bf16, the only precision whose peak is known.
-    """
-    _, frames, height, width = latent_shape
-    tokens = frames * (height // config.patch_spatial) * (width // config.patch_spatial)
-    return Work(
-        tokens=tokens * batch,
-        tflop=3 * forward_flops(config, tokens, text_length, batch) / 1e12,
-        num_devices=num_devices,
-        peak_tflops=device_peak_tflops() if bf16 else None,
-    )

@@ -26,9 +26,12 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints.megatron import EMA_PREFIX, MODEL_PREFIX, sharded_average
 from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.architecture import Architecture
+from cosmos_nemo.families.family import Family
 from cosmos_nemo.lightning.reduction import MeanOverGlobalBatch
 from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.models.common.adapters import add_adapters
@@ -67,12 +70,12 @@ class FamilyModule(pl.LightningModule, abc.ABC):
     A subclass sets the class variables, gives `self.config` (a Megatron `TransformerConfig`: NeMo copies the parallel
     sizes and dtypes into it) and implements the abstract methods. `forward_step` is what it trains.
 
+    What the network is, which parallelism it has and what data fits it is known to its family (`cosmos_nemo.families`),
+    which its config names. With pipeline parallelism the network is this stage's part, with `pre_process`,
+    `post_process`, `share_embeddings_and_output_weights` and `set_input_tensor`, and `work` must give `seq_length`.
+
     Class variables:
-        family: diffusion, tokenizer, autoregressive.
         weights_field: name of the constructor argument with the weights to start from, for messages.
-        parallelism: which of tensor, sequence, context, pipeline it supports besides data parallelism. With `pipeline`,
-            `build_network` must make this stage's part, with `pre_process`, `post_process`,
-            `share_embeddings_and_output_weights` and `set_input_tensor`, and `work` must give `seq_length`.
 
     Args:
         seed: of everything random in training.
@@ -81,9 +84,7 @@ class FamilyModule(pl.LightningModule, abc.ABC):
         lora: train adapters of this kind instead of the network; None trains the network.
     """
 
-    family: ClassVar[str]
     weights_field: ClassVar[str]
-    parallelism: ClassVar[frozenset[str]] = frozenset()
 
     config: Any
 
@@ -109,13 +110,19 @@ class FamilyModule(pl.LightningModule, abc.ABC):
     # What a family says about itself.
 
     @property
-    @abc.abstractmethod
-    def task(self) -> str:
-        """The task as run.json has it: video2world, tokenizer, ..."""
+    def network_config(self) -> Any:
+        """The config of the network; it names the family."""
+        return self.config
 
-    @abc.abstractmethod
-    def architecture(self) -> dict[str, Any]:
-        """The fields that weights depend on, for JSON. A checkpoint whose fields differ is refused."""
+    @property
+    def family(self) -> Family:
+        """The family of the network."""
+        return families.of_config(self.network_config)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network as its weights see it. A checkpoint of another one is refused."""
+        return families.architecture_of(self.network_config)
 
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """Further parts of run.json by name, such as the objective; changes of them are announced on resuming."""
@@ -142,13 +149,13 @@ class FamilyModule(pl.LightningModule, abc.ABC):
             UserError: as `check_weights`.
         """
 
-    @abc.abstractmethod
     def build_network(self, *, initialize: bool) -> nn.Module:
         """Make this rank's part of the network; the model-parallel groups exist.
 
         Args:
             initialize: False when every weight is about to be overwritten.
         """
+        return self.family.build(self.network_config, seed=self.seed if initialize else None)
 
     def adapt(self, network: nn.Module) -> nn.Module:
         """Change what is trained; see the top of this file. Returns the network."""

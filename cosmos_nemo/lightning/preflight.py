@@ -76,7 +76,7 @@ def check_parallelism(model: FamilyModule, sizes: ParallelSizes) -> None:
         UserError: names the setting.
     """
     try:
-        sizes.allow(model.parallelism, who=f"{model.family} training")
+        sizes.allow(model.family.parallelism, who=f"{model.family.title} training")
     except UserError as error:
         raise UserError(f"trainer.strategy: {error}") from None
 
@@ -165,12 +165,13 @@ def run_json(
     """What is written to run.json: all that generating, exporting and resuming have to know about a run."""
     config = optim.config
     averaged = model.ema_beta() is not None
+    architecture = model.architecture
     return {
         "format": RUN_FORMAT,
         "recipe": log.recipe,
-        "family": model.family,
-        "task": model.task,
-        "model": model.architecture(),
+        "family": architecture.family.name,
+        "task": architecture.task,
+        "model": dict(architecture.fields),
         **model.settings(),
         "averaging": {"decay": model.ema_decay, "rate": model.ema_rate} if averaged else None,
         "seed": model.seed,

@@ -10,7 +10,6 @@ from torch import nn
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import file_sha256
 from cosmos_nemo.lightning.family import FamilyModule
-from cosmos_nemo.lightning.run_folder import differences
 
 
 class FromPublished(FamilyModule):
@@ -23,7 +22,7 @@ class FromPublished(FamilyModule):
 
     def check_weights(self) -> None:
         """See `FamilyModule`."""
-        from cosmos_nemo.checkpoints import convert, published
+        from cosmos_nemo.checkpoints import megatron, published, shapes
         from cosmos_nemo.runs import layout
 
         path, name = self.weights_path, f"model.{self.weights_field}"
@@ -32,10 +31,10 @@ class FromPublished(FamilyModule):
         if not Path(path).exists():
             raise UserError(f"{name}={path} does not exist; give a published checkpoint or a run folder.")
         if layout.is_training_checkpoint(path):
-            saved = layout.find_checkpoint(path).run.get("model", {})
+            saved = megatron.run_architecture(layout.find_checkpoint(path))
         else:
-            saved = convert.infer_config(published.read_published(path, ema=self.use_ema))
-        different = differences(saved, self.architecture())
+            saved = shapes.published_architecture(published.read_published(path, ema=self.use_ema))
+        different = self.architecture.differences(saved)
         if different:
             raise UserError(f"{name}={path} is of another model: {different}. Choose the recipe of its size.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cosmos_nemo.checkpoints.megatron import run_architecture
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.architecture import Architecture, differences
 from cosmos_nemo.runs import layout
 
 RUN_FORMAT = 1
@@ -93,13 +94,13 @@ class Start:
     warnings: tuple[str, ...] = ()
 
 
-def choose_start(run_dir: Path, resume: Resume, architecture: Mapping[str, Any]) -> Start:
+def choose_start(run_dir: Path, resume: Resume, architecture: Architecture) -> Start:
     """Decides which checkpoint a run continues from. Nothing is written.
 
     Args:
         run_dir: the run folder.
         resume: what the user asked for.
-        architecture: network-describing fields of the model that is about to be trained.
+        architecture: of the model that is about to be trained.
 
     Raises:
         UserError: the named checkpoint is missing, damaged or of another model; every checkpoint of the run folder is
@@ -121,7 +122,7 @@ def choose_start(run_dir: Path, resume: Resume, architecture: Mapping[str, Any])
     return _newest_undamaged(own, architecture)
 
 
-def _newest_undamaged(folder: Path, architecture: Mapping[str, Any]) -> Start:
+def _newest_undamaged(folder: Path, architecture: Architecture) -> Start:
     warnings: list[str] = []
     candidates = sorted(folder.glob("iter_*"), key=lambda path: path.name, reverse=True)
     for candidate in candidates:
@@ -142,21 +143,14 @@ def _newest_undamaged(folder: Path, architecture: Mapping[str, Any]) -> Start:
     )
 
 
-def _same_model(info: layout.CheckpointInfo, architecture: Mapping[str, Any]) -> None:
-    different = differences(info.run.get("model", {}), architecture)
+def _same_model(info: layout.CheckpointInfo, architecture: Architecture) -> None:
+    # Without run.json the weights alone tell, which are compared when they are loaded.
+    different = architecture.differences(run_architecture(info)) if info.run else ""
     if different:
         raise UserError(
             f"{info.path} is of another model: {different}. Choose the recipe it was trained with, or another log.name "
             "for a new run."
         )
-
-
-def differences(saved: Mapping[str, Any], architecture: Mapping[str, Any]) -> str:
-    """The fields in which two descriptions of a network differ, in words; fields that one lacks are left out."""
-    # Through JSON, because what was saved may have been through it.
-    ours = json.loads(json.dumps(dict(architecture)))
-    names = [name for name in ours if name in saved and saved[name] != ours[name]]
-    return "; ".join(f"{name} {saved[name]} there, {ours[name]} here" for name in names)
 
 
 def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

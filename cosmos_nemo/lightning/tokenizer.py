@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,15 +15,12 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.utils import sharded_state_dict_default
 from torch import Tensor, nn
 
+from cosmos_nemo.data.bare import bare_manifest
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.data import EnergonDataModule
 from cosmos_nemo.lightning.family import VALIDATION_STEP, Dataset, FamilyModule
-from cosmos_nemo.lightning.run_folder import differences
 from cosmos_nemo.lightning.throughput import Work
-from cosmos_nemo.platform.devices import device_peak_tflops
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig, published_config
-from cosmos_nemo.tokenizers.cosmos.initialization import initialize as initialize_network
-from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.losses import metrics
 from cosmos_nemo.tokenizers.losses.video_loss import VideoLoss, VideoLossConfig, load_video_loss
 
@@ -105,7 +102,6 @@ class TokenizerModule(FamilyModule):
         i3d_path: feature network of rFVD; see `losses.metrics.load_i3d`. None: validation does not compute it.
     """
 
-    family: ClassVar[str] = "tokenizer"
     weights_field: ClassVar[str] = "jit_ckpt_pth"
 
     def __init__(
@@ -138,13 +134,9 @@ class TokenizerModule(FamilyModule):
         self._seen = _Seen()
 
     @property
-    def task(self) -> str:
-        """Tokenizer."""
-        return "tokenizer"
-
-    def architecture(self) -> dict[str, Any]:
-        """See `FamilyModule`."""
-        return self.sizes.sizes()
+    def network_config(self) -> CosmosTokenizerConfig:
+        """See `FamilyModule`; `config` is there for NeMo."""
+        return self.sizes
 
     def settings(self) -> dict[str, Any]:
         """See `FamilyModule`."""
@@ -152,27 +144,20 @@ class TokenizerModule(FamilyModule):
 
     def build_network(self, *, initialize: bool) -> nn.Module:
         """The network; see `tokenizers.cosmos.initialization` for its random weights."""
-        with torch.random.fork_rng(devices=[]):  # making a network draws weights, which are replaced
-            network = build_network(self.sizes)
-        if initialize:
-            initialize_network(network, seed=self.seed)
+        network = self.family.build(self.sizes, seed=self.seed if initialize else None)
         network.use_activation_checkpointing(self.activation_checkpointing)
         return Replicated(self.config, network)
 
     def check_weights(self) -> None:
         """See `FamilyModule`."""
+        from cosmos_nemo.checkpoints import megatron
         from cosmos_nemo.runs import layout
 
         path = self.jit_ckpt_pth
         if not path:
             return
         if layout.is_training_checkpoint(path):
-            run = layout.find_checkpoint(path).run
-            if run.get("family") != self.family:
-                raise UserError(
-                    f"model.jit_ckpt_pth={path} is a run of the task {run.get('task')}, not of a tokenizer."
-                )
-            different = differences(run["model"], self.architecture())
+            different = self.architecture.differences(megatron.run_architecture(layout.find_checkpoint(path)))
             if different:
                 raise UserError(f"model.jit_ckpt_pth={path} is of another tokenizer: {different}.")
         else:
@@ -204,25 +189,16 @@ class TokenizerModule(FamilyModule):
         """Compares the clips with the network and, where the manifest knows them, with the files."""
         if self.i3d_path and not Path(self.i3d_path).expanduser().is_file():
             raise UserError(f"model.i3d_path={self.i3d_path} does not exist; leave it out to go without rFVD.")
-        manifest = dataset.manifest
-        if manifest is not None and manifest.kind != "video":
-            raise UserError(
-                f"{dataset.field} holds {manifest.kind} samples for the task {manifest.task}; a tokenizer is trained "
-                "on video files: prepare the shards with `python -m data_prep shards --for tokenizer`."
-            )
+        manifest = dataset.manifest or bare_manifest()
+        self.family.fit(self.sizes, _cut(manifest, None), field=dataset.field)
         for name, window in (("data.window", data.window), ("data.val_window", data.val_window)):
             if window is not None:
                 self._check_window(name, window, dataset)
 
     def _check_window(self, name: str, window: ClipWindow, dataset: Dataset) -> None:
         """Compares a cut with the network and, where the manifest knows them, with the files."""
-        try:
-            self.sizes.latent_shape(window.num_frames, window.height, window.width)
-        except UserError as error:
-            raise UserError(f"{name}: {error}.") from error
-        manifest = dataset.manifest
-        if manifest is None:
-            return
+        manifest = dataset.manifest or bare_manifest()
+        self.family.fit(self.sizes, _cut(manifest, window), field=name)
         if manifest.num_frames is not None and manifest.num_frames < window.span:
             raise UserError(
                 f"{dataset.field} has clips of {manifest.num_frames} frames, and {name} takes {window.span}; "
@@ -253,15 +229,9 @@ class TokenizerModule(FamilyModule):
 
     def work(self, dataset: Dataset, data: EnergonDataModule, *, num_devices: int, bf16: bool) -> Work:
         """See `FamilyModule`; counted by torch on a network without memory."""
-        window: ClipWindow = data.window
-        flops = forward_flops(self.sizes, window.num_frames, window.height, window.width)
-        return Work(
-            tokens=window.num_frames * data.global_batch_size,
-            tflop=3 * flops * data.global_batch_size / 1e12,
-            num_devices=num_devices,
-            peak_tflops=device_peak_tflops() if bf16 else None,
-            unit="frames",
-        )
+        manifest = _cut(dataset.manifest or bare_manifest(), data.window)
+        sample = self.family.work(self.sizes, manifest)
+        return Work.of_batch(sample, data.global_batch_size, num_devices=num_devices, bf16=bf16)
 
     def next_commands(self, run: str) -> list[str]:
         """How to export, and to look at reconstructions."""
@@ -334,6 +304,12 @@ def _sizes(model: str, network: CosmosTokenizerConfig | None) -> CosmosTokenizer
     return network or published
 
 
+def _cut(manifest: Manifest, window: ClipWindow | None) -> Manifest:
+    """What a data set of video files looks like to the network: clips of the window; None where it is not known yet."""
+    sizes = {name: getattr(window, name, None) for name in ("num_frames", "height", "width")}
+    return replace(manifest, **sizes)
+
+
 class _Seen:
     """What a validation has seen so far."""
 
@@ -363,19 +339,3 @@ class _Seen:
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_strip(path, rows, num_frames=video_3_T_H_W.shape[1], fps=fps, columns=6)
-
-
-def forward_flops(sizes: CosmosTokenizerConfig, num_frames: int, height: int, width: int) -> int:
-    """Floating-point operations of one reconstruction, counted on the meta device.
-
-    Args:
-        sizes: of the network.
-        num_frames: of the clip.
-        height: of the clip, pixels.
-        width: of the clip, pixels.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        build_network(sizes)(torch.empty(1, 3, num_frames, height, width))
-    return int(counter.get_total_flops())

@@ -63,7 +63,7 @@ def train(
     steps = preflight.settle_steps(trainer, dataset, data)
     lr = preflight.check_schedule_of(optim, trainer)
     description = preflight.run_json(model, data, trainer, optim, log, dataset)
-    start = choose_start(log.run_dir, resume, description["model"])
+    start = choose_start(log.run_dir, resume, model.architecture)
     if start.checkpoint is None:
         model.check_weights()
     else:

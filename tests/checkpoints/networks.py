@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.architecture import build_model
-from cosmos_nemo.families import family_of_fields
+from cosmos_nemo import families
+from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.families.rows import Naming
 
 TINY: dict[str, Any] = {
@@ -82,18 +82,24 @@ BUFFERS: dict[str, Tensor] = {
 """What published files hold besides weights."""
 
 
+def architecture_of(fields: dict[str, Any]) -> Architecture:
+    """The network that one of the dictionaries above is."""
+    own = {name: value for name, value in fields.items() if name != "family"}
+    return Architecture(family=families.by_name(fields["family"]), fields=own)
+
+
 def random_published(fields: dict[str, Any], *, naming: Naming = Naming.ORIGINAL, seed: int = 0) -> dict[str, Tensor]:
     """Random weights under published names, with the prefix of the original files."""
     generator = torch.Generator().manual_seed(seed)
-    family = family_of_fields(fields)
-    prefix = family.prefix if naming is Naming.ORIGINAL else ""
-    shapes = family.published_shapes(fields, naming)
+    architecture = architecture_of(fields)
+    prefix = architecture.family.names.prefix if naming is Naming.ORIGINAL else ""
+    shapes = architecture.published_shapes(naming)
     return {prefix + name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
 
 
 def model_of(fields: dict[str, Any]) -> torch.nn.Module:
     """An empty network in the current model-parallel world."""
-    return build_model(fields, dtype=torch.float32)
+    return architecture_of(fields).empty_network(dtype=torch.float32)
 
 
 def name_the_size(monkeypatch: Any, fields: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import torch
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
 from cosmos_nemo.checkpoints.published import read_published
-from cosmos_nemo.checkpoints.shapes import infer_config
+from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.parallel.process import model_parallel_world
@@ -51,13 +51,13 @@ def test_golden_weights_round_trip_bit_for_bit_under_both_names(shared_dir):
     assert pairs
     for original, peer in pairs:
         state = read_published(original)
-        model = model_of(infer_config(state))
+        model = published_architecture(state).empty_network(dtype=torch.float32)
         load_published_into(model, state)
         assert equal(published_state_dict(model, prefix=""), state)
         if peer is not None:
             diffusers = read_published(peer)
             assert equal(published_state_dict(model, naming=Naming.DIFFUSERS), diffusers)
-            other = model_of(infer_config(diffusers))
+            other = published_architecture(diffusers).empty_network(dtype=torch.float32)
             load_published_into(other, diffusers)
             assert equal(published_state_dict(other, prefix=""), state)
 
@@ -154,14 +154,14 @@ def test_a_parameter_without_gradient_is_named(loaded):
 
 @pytest.mark.parametrize("naming", list(Naming))
 def test_the_size_is_read_off_the_shapes(naming):
-    found = infer_config(random_published(TINY, naming=naming))
+    found = published_architecture(random_published(TINY, naming=naming)).fields
     assert found == {name: value for name, value in TINY.items() if name in found}
     assert "rope_t_extrapolation_ratio" not in found, "an unnamed size has unknown RoPE ratios"
 
 
 def test_a_named_size_gets_its_rope_ratios():
     state = {name: tensor.to("meta") for name, tensor in random_published(TINY_NAMED).items()}
-    assert infer_config(state)["rope_h_extrapolation_ratio"] == 1.0
+    assert published_architecture(state).fields["rope_h_extrapolation_ratio"] == 1.0
 
 
 def test_two_tensor_parallel_ranks_round_trip_bit_for_bit(tmp_path, weights):

@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from cosmos_nemo.checkpoints.architecture import build_model, run_architecture
 from cosmos_nemo.checkpoints.convert import published_state_dict
 from cosmos_nemo.checkpoints.fused_adapters import is_fused, settings
-from cosmos_nemo.checkpoints.megatron import load_training_checkpoint
+from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, run_architecture
 from cosmos_nemo.runs.layout import find_checkpoint
 from tests.models.dit_cases import one_process_parallel_state
 
@@ -22,7 +21,7 @@ LORA = json.loads((OLD / "run/run.json").read_text())["lora"]
 def test_an_old_run_is_read_as_the_version_that_wrote_it_read_it() -> None:
     one_process_parallel_state()
     info = find_checkpoint(OLD / "run")
-    network = build_model(run_architecture(info), dtype=torch.float32)
+    network = run_architecture(info).empty_network(dtype=torch.float32)
     load_training_checkpoint(network, info)
     found, wanted = published_state_dict(network), load_file(OLD / "merged.safetensors")
     assert found.keys() == wanted.keys()

@@ -5,7 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cosmos_nemo.checkpoints.published import detect_naming, read_published, select_network
+from cosmos_nemo import families
+from cosmos_nemo.checkpoints.published import read_published, select_network
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.rows import Naming
 from tests.checkpoints.networks import BUFFERS, TINY, equal, random_published
@@ -118,5 +119,6 @@ def test_a_file_without_weights_is_refused(tmp_path):
 
 
 def test_recognises_both_families_of_names(bare):
-    assert detect_naming(bare) is Naming.ORIGINAL
-    assert detect_naming(random_published(TINY, naming=Naming.DIFFUSERS)) is Naming.DIFFUSERS
+    names = families.of_published(bare).names
+    assert names.naming(bare) is Naming.ORIGINAL
+    assert names.naming(random_published(TINY, naming=Naming.DIFFUSERS)) is Naming.DIFFUSERS

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from cosmos_nemo.families import family_of_fields
 from cosmos_nemo.families.adapter_names import INJECTED, PEFT, adapted_maps
 from cosmos_nemo.families.rows import Naming, split
 from cosmos_nemo.models.common.adapters import adapted_layers, add_adapters
 from cosmos_nemo.models.common.lora import LoRA
-from tests.checkpoints.networks import AR, AR_TEXT_SPACED, TINY, model_of
+from tests.checkpoints.networks import AR, AR_TEXT_SPACED, TINY, architecture_of, model_of
 from tests.models.dit_cases import one_process_parallel_state
 
 NETWORKS = {"predict2": TINY, "autoregressive": AR, "autoregressive with text": AR_TEXT_SPACED}
@@ -25,14 +24,14 @@ def fields(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def maps(fields: dict[str, Any], lora: LoRA, naming: Naming = Naming.ORIGINAL) -> list[Any]:
-    family = family_of_fields(fields)
-    return list(adapted_maps(family.table(fields), family.network_sizes(fields), lora, naming))
+    network = architecture_of(fields)
+    return list(adapted_maps(network.rows, network.family.names.sizes(fields), lora, naming))
 
 
 def test_the_table_and_the_layers_agree_on_the_parts_and_where_they_lie(fields: dict[str, Any]) -> None:
-    family, layers = family_of_fields(fields), dict(model_of(fields).named_modules())
-    sizes, seen = family.network_sizes(fields), set()
-    for row in family.table(fields):
+    network, layers = architecture_of(fields), dict(model_of(fields).named_modules())
+    sizes, seen = network.family.names.sizes(fields), set()
+    for row in network.rows:
         layer = layers.get(row.ours.removesuffix(".weight"))
         parts = getattr(layer, "parts", None)
         assert row.parts == (parts.names if parts else ()), row.ours

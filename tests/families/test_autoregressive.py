@@ -4,14 +4,13 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from cosmos_nemo.checkpoints.architecture import architecture_of
 from cosmos_nemo.checkpoints.commands import export_checkpoint, verify
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, save_imported
 from cosmos_nemo.checkpoints.published import read_published
-from cosmos_nemo.checkpoints.shapes import infer_config, published_architecture
+from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families.autoregressive import AUTOREGRESSIVE
+from cosmos_nemo.families import architecture_of
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.models.autoregressive.config import AUTOREGRESSIVE as SIZES
 from cosmos_nemo.models.common.adapters import add_adapters, merge_adapters
@@ -43,7 +42,7 @@ def test_golden_weights_round_trip_bit_for_bit(shared_dir):
     assert files
     for file in files:
         state = read_published(file)
-        model = model_of(infer_config(state))
+        model = published_architecture(state).empty_network(dtype=torch.float32)
         load_published_into(model, state)
         assert equal(published_state_dict(model, prefix=""), dict(state))
 
@@ -67,26 +66,27 @@ def test_wrapped_files_with_extra_state_are_read(tmp_path, wrapped):
 
 @pytest.mark.parametrize("fields", NETWORKS)
 def test_the_size_is_read_off_the_shapes(fields):
-    found = infer_config(random_published(fields))
-    assert found == {name: fields[name] for name in found}
-    assert set(AUTOREGRESSIVE.fields) - set(found) == set(AUTOREGRESSIVE.unstored), "an unnamed size has more unknowns"
+    found = published_architecture(random_published(fields))
+    assert found.fields == {name: fields[name] for name in found.fields}
+    known, unstored = set(found.fields), set(found.family.unstored)
+    assert set(found.family.fields) - known == unstored, "an unnamed size has more unknowns"
 
 
 @pytest.mark.parametrize("name", list(SIZES))
 def test_a_named_size_gets_what_a_file_does_not_hold(name):
     architecture = architecture_of(SIZES[name]())
-    shapes = AUTOREGRESSIVE.published_shapes(architecture, Naming.ORIGINAL)
+    shapes = architecture.published_shapes(Naming.ORIGINAL)
     state = {f"model.{key}": torch.empty(shape, device="meta") for key, shape in shapes.items()}
     assert published_architecture(state) == architecture
 
 
 def test_an_unnamed_size_says_what_is_unknown():
     with pytest.raises(UserError, match=r"of no named size, and a published file does not hold .*YaRN"):
-        published_architecture(random_published(AR))
+        published_architecture(random_published(AR)).require_known()
 
 
 def test_the_published_4b_has_its_number_of_parameters():
-    shapes = AUTOREGRESSIVE.our_shapes(architecture_of(SIZES["4b"]()))
+    shapes = architecture_of(SIZES["4b"]()).our_shapes()
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 4_014_088_192
 
 

@@ -1,14 +1,16 @@
 import pytest
 import torch
 
-from cosmos_nemo.families.predict2 import PREDICT2, table
+from cosmos_nemo import families
 from cosmos_nemo.families.rows import Naming
-from tests.checkpoints.networks import TINY
+from tests.checkpoints.networks import TINY, architecture_of
 
 
 @pytest.mark.parametrize("naming", list(Naming))
 def test_every_published_name_occurs_once(naming):
-    names = [name for row in table({"num_layers": 3}) for name in row.published(naming)]
+    names = [
+        name for row in families.by_name("predict2").names.rows({"num_layers": 3}) for name in row.published(naming)
+    ]
     assert len(names) == len(set(names)) == 7 + 3 * 20
 
 
@@ -22,7 +24,8 @@ def test_published_sizes_have_the_published_number_of_parameters():
         "crossattn_emb_channels": 1024,
         "adaln_lora_dim": 256,
     }
-    shapes = PREDICT2.published_shapes(video_2b, Naming.ORIGINAL)
+    architecture = architecture_of(video_2b)
+    shapes = architecture.published_shapes(Naming.ORIGINAL)
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 1_956_413_440
-    assert sum(torch.Size(shape).numel() for shape in PREDICT2.our_shapes(video_2b).values()) == 1_956_413_440
+    assert sum(torch.Size(shape).numel() for shape in architecture.our_shapes().values()) == 1_956_413_440
     assert len(shapes) + 7 == 574

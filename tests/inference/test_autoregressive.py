@@ -101,7 +101,7 @@ def test_a_published_file_gives_the_same_video_as_the_run_it_came_from(tiny, tmp
     name_the_size(monkeypatch, NETWORK)
     sizes = {"height": 32, "width": 48, "num_frames": 17, "fps": 8.0, "tokenizer": tiny / "dv"}
     run(choices(tiny, tmp_path))
-    run(choices(tiny, tmp_path, checkpoint=tiny / "ar.pt", model="ar", **sizes))
+    run(choices(tiny, tmp_path, checkpoint=tiny / "ar.pt", model="autoregressive", **sizes))
     assert torch.equal(decoded[0], decoded[1])
     source = open_source(tiny / "ar.pt")
     options = AutoregressiveOptions(**choices(tiny, tmp_path, checkpoint=tiny / "ar.pt", tokenizer=tiny / "dv"))
@@ -142,9 +142,9 @@ BAD = {
     "tokenizer": ({"tokenizer": "/nowhere"}, "--tokenizer /nowhere does not exist"),
     "prompt": ({"prompt": "a ball"}, "reads no text; drop --prompt"),
     "suffix": ({"output": "out.png"}, r"end the name with \.mp4"),
-    "model": ({"model": "diffusion"}, "holds a network of --model ar"),
-    "model name": ({"model": "gpt"}, "use auto, diffusion or ar"),
-    "choice": ({"guidance": 3.0, "num_steps": 4}, "--guidance, --num-steps is no choice of ar models"),
+    "model": ({"model": "predict2"}, "holds a network of --model autoregressive"),
+    "model name": ({"model": "gpt"}, "use auto, predict2 or autoregressive"),
+    "choice": ({"guidance": 3.0, "num_steps": 4}, "--guidance, --num-steps is no choice of autoregressive models"),
     "batch and input": ({"batch_input": "x.jsonl"}, "both given"),
     "batch size": ({"batch_size": 0}, "at least 1"),
 }
@@ -232,12 +232,12 @@ def test_ids_outside_the_vocabulary_and_other_grids_are_told(tiny):
 
 def test_a_diffusion_choice_is_refused_by_name_and_several_inputs_too(tiny, tmp_path):
     given = {"checkpoint": tiny, "output": tmp_path / "x.mp4"}
-    with pytest.raises(UserError, match="--top-p is no choice of diffusion models"):
-        make_options("diffusion", prompt="x", top_p=0.5, **given)
-    with pytest.raises(UserError, match="--prompt is missing; diffusion models need it"):
-        make_options("diffusion", **given)
+    with pytest.raises(UserError, match="--top-p is no choice of predict2 models"):
+        make_options("predict2", prompt="x", top_p=0.5, **given)
+    with pytest.raises(UserError, match="--prompt is missing; predict2 models need it"):
+        make_options("predict2", **given)
     with pytest.raises(UserError, match="takes one --input at a time"):
-        make_options("diffusion", prompt="x", input=(tiny, tiny), **given)
+        make_options("predict2", prompt="x", input=(tiny, tiny), **given)
 
 
 def test_identities_tell_content_and_repetition_apart():

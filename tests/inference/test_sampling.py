@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from cosmos_nemo.checkpoints.convert import load_published_into
-from cosmos_nemo.checkpoints.shapes import infer_config
+from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.diffusion.predict2 import Predict2Objective
 from cosmos_nemo.diffusion.sampler import unit_noise
 from cosmos_nemo.inference.sampling import sample_latents
@@ -113,7 +113,7 @@ def test_the_golden_sampler_run_is_reproduced(model, shared_dir):
     io = load_file(folder / "sampler_predict2_v2w_net.io.safetensors")
     state = load_file(folder / "sampler_predict2_v2w_net.weights.safetensors")
     ratios = {"rope_t_extrapolation_ratio": 1.0, "rope_h_extrapolation_ratio": 3.0, "rope_w_extrapolation_ratio": 3.0}
-    network = model_of({**infer_config(state), **ratios})
+    network = model_of({"family": "predict2", **published_architecture(state).fields, **ratios})
     load_published_into(network, state)
     out = sample_latents(
         network,

@@ -41,6 +41,6 @@ def write_everything(folder: Path) -> None:
             load_published_into(model, random_published(fields))
             save_imported(model, folder / name, run={"data": data, "objective": OBJECTIVES[name].to_json()})
             if name == "v2w":
-                write_published(model, folder / "v2w.pt", architecture=fields)
+                write_published(model, folder / "v2w.pt")
     write_video(moving_ramp(12), folder / "clip.mp4", fps=8)
     write_image(moving_ramp(1)[0], folder / "picture.png")

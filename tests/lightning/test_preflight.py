@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cosmos_nemo import families
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import preflight
 from cosmos_nemo.models.common.lora import LoRA
@@ -51,11 +52,12 @@ def test_run_without_an_end_is_refused() -> None:
 
 
 def test_parallelism_that_a_family_does_not_have_is_refused_by_its_setting() -> None:
-    model, sizes = SimpleNamespace(family="tokenizer", parallelism=frozenset()), ParallelSizes(context_parallel_size=2)
-    words = "trainer.strategy: context_parallel_size=2: tokenizer training has no context parallelism"
+    model = SimpleNamespace(family=families.by_name("cosmos_tokenizer"))
+    sizes = ParallelSizes(context_parallel_size=2)
+    words = "trainer.strategy: context_parallel_size=2: Cosmos video tokenizer training has no context parallelism"
     with pytest.raises(UserError, match=words):
         preflight.check_parallelism(model, sizes)
-    model.parallelism = frozenset({"context"})
+    model.family = families.by_name("predict2")
     preflight.check_parallelism(model, sizes)
 
 

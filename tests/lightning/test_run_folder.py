@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cosmos_nemo import families
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.files import write_text
 from cosmos_nemo.lightning.run_folder import (
     Resume,
@@ -16,7 +18,8 @@ from cosmos_nemo.lightning.run_folder import (
 )
 from cosmos_nemo.runs import layout
 
-MODEL = {"num_layers": 2, "hidden_size": 128}
+FIELDS = {"num_layers": 2, "hidden_size": 128}
+MODEL = Architecture(family=families.by_name("predict2"), fields=FIELDS)
 
 
 def _run(folder: Path, *steps: int, model: dict | None = None) -> Path:
@@ -26,7 +29,7 @@ def _run(folder: Path, *steps: int, model: dict | None = None) -> Path:
         (checkpoint / "weights" / "data").write_bytes(b"x" * step)
         manifest = layout.make_manifest(checkpoint, step=step, consumed_samples=step)
         (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "run.json").write_text(json.dumps({"model": model or MODEL}))
+    (folder / "run.json").write_text(json.dumps({"family": "predict2", "model": model or FIELDS}))
     return folder
 
 

@@ -100,7 +100,7 @@ def test_average_is_read_without_nemo(seen: dict[str, Any]) -> None:
 
 def test_run_says_what_export_needs(seen: Any, root: Path) -> None:
     run = json.loads((root / "p/g/straight/run.json").read_text())
-    assert (run["family"], run["task"], run["averaging"]["decay"]) == ("tokenizer", "tokenizer", 0.9)
+    assert (run["family"], run["task"], run["averaging"]["decay"]) == ("cosmos_tokenizer", "tokenizer", 0.9)
     assert run["model"]["discrete"] and run["model"]["levels"] == [4, 3]
 
 

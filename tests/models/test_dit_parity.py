@@ -13,7 +13,7 @@ from benchmarks.diffusers_peer import build_peer, peer_forward
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients
 from cosmos_nemo.checkpoints.published import read_published
 from cosmos_nemo.models.common.rope import rope_angles
-from cosmos_nemo.models.dit.config import DiTConfig
+from cosmos_nemo.models.dit.config import Predict2Config
 from cosmos_nemo.models.dit.model import DiT
 from tests.models.dit_cases import batch, mean_square_loss, one_process_parallel_state, randomise, tiny_config
 
@@ -95,7 +95,7 @@ def test_output_equals_the_golden_one(shared_dir: Path, case: str) -> None:
     found = next(c for c in manifest["cases"] if c["name"] == f"dit_predict2_{case}")
     network, io = found["config"], load_file(folder / found["files"]["io"]["file"])
     built = DiT(
-        DiTConfig(
+        Predict2Config(
             num_layers=network["num_blocks"],
             hidden_size=network["model_channels"],
             num_attention_heads=network["num_heads"],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cosmos_nemo import families
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.manifest import Case
 from cosmos_nemo.parallel.process import World
@@ -44,7 +45,6 @@ def build_config(settings: Mapping[str, Any], **overrides: Any) -> "ARConfig":
         crossattn_emb_channels=settings.get("context_dim", 0),
         insert_cross_attn_every_k_layers=settings.get("every", 1),
         use_abs_pos_emb=settings.get("apply_abs_pos_emb", False),
-        perform_initialization=False,
         **position_settings(settings),
         **overrides,
     )
@@ -74,11 +74,10 @@ def build_model(
         UserError: the config asks for something this project does not build, or the weights do not fit.
     """
     from cosmos_nemo.checkpoints.convert import load_published_into
-    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
     size = world.sizes.tensor_model_parallel_size
     config = build_config(case.config, tensor_model_parallel_size=size, params_dtype=dtype)
-    model = AutoregressiveTransformer(config)
+    model = families.of_config(config).build(config)
     load_published_into(model, weights)
     model.to(world.device)
     return model

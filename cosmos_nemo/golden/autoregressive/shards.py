@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cosmos_nemo import families
 from cosmos_nemo.golden.compare import Comparison, compare, compare_names, failed
 from cosmos_nemo.golden.manifest import Case
 
@@ -17,20 +18,20 @@ _ROLE = re.compile(r"tp(\d+)\.rank(\d+)")
 def check_shards(case: Case, weights: Mapping[str, Tensor]) -> list[Comparison]:
     """Compare every file that upstream's script cuts, for every size the case has, and the merge of each set."""
     from cosmos_nemo.checkpoints.shards import MergedShards, part_of
-    from cosmos_nemo.families.autoregressive import AUTOREGRESSIVE
 
-    whole = {name.removeprefix(AUTOREGRESSIVE.prefix): tensor for name, tensor in weights.items()}
+    family = families.of_published(weights)
+    whole = {family.names.bare(name): tensor for name, tensor in weights.items()}
     comparisons, sets = [], defaultdict(dict)
     for role in case.files:
         if not (match := _ROLE.fullmatch(role)):
             continue
         size, rank = int(match[1]), int(match[2])
         golden = case.load(role)
-        sets[size][Path(golden.file)] = {name.removeprefix(AUTOREGRESSIVE.prefix): t for name, t in golden.items()}
-        ours = part_of(whole, AUTOREGRESSIVE, rank=rank, size=size)
+        sets[size][Path(golden.file)] = {family.names.bare(name): tensor for name, tensor in golden.items()}
+        ours = part_of(whole, family, rank=rank, size=size)
         comparisons += _equal(f"tp{size}.rank{rank}", ours, golden)
     for size, parts in sets.items():
-        merged = MergedShards(parts, AUTOREGRESSIVE)
+        merged = MergedShards(parts, family)
         comparisons += _equal(f"tp{size}.merged", dict(merged), whole)
     return comparisons
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ class ARConfig(TransformerConfig):
 
     Numbers of the published sizes are those of Cosmos-Predict1 `autoregressive/configs/base/model_config.py`.
     """
+
+    family: ClassVar[str] = "autoregressive"
 
     # Megatron fields with this network's values.
     hidden_dropout: float = 0.0

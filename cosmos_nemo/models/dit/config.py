@@ -1,8 +1,9 @@
-"""Sizes and settings of the Predict2 diffusion transformer."""
+"""Sizes and settings of the diffusion transformers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -13,9 +14,9 @@ from cosmos_nemo.parallel.sizes import ParallelSizes
 
 @dataclass(kw_only=True)
 class DiTConfig(TransformerConfig):
-    """A Predict2 network. Fields not listed here are Megatron's, under Megatron's names.
+    """A diffusion transformer. Fields not listed here are Megatron's, under Megatron's names.
 
-    Numbers of the published sizes are those of Cosmos-Predict2 `config_text2image.py` and `config_video2world.py`.
+    A family of networks derives its own class, which says the family's name in `family`.
     """
 
     # Megatron fields with this network's values.
@@ -122,7 +123,17 @@ class DiTConfig(TransformerConfig):
 
 
 @dataclass(kw_only=True)
-class Predict2Text2Image600MConfig(DiTConfig):
+class Predict2Config(DiTConfig):
+    """A Predict2 network.
+
+    Numbers of the published sizes are those of Cosmos-Predict2 `config_text2image.py` and `config_video2world.py`.
+    """
+
+    family: ClassVar[str] = "predict2"
+
+
+@dataclass(kw_only=True)
+class Predict2Text2Image600MConfig(Predict2Config):
     """Cosmos-Predict2-0.6B-Text2Image: 597,536,000 parameters."""
 
     num_layers: int = 20
@@ -133,7 +144,7 @@ class Predict2Text2Image600MConfig(DiTConfig):
 
 
 @dataclass(kw_only=True)
-class Predict2Text2Image2BConfig(DiTConfig):
+class Predict2Text2Image2BConfig(Predict2Config):
     """Cosmos-Predict2-2B-Text2Image: 1,956,405,248 parameters."""
 
     num_layers: int = 28
@@ -144,7 +155,7 @@ class Predict2Text2Image2BConfig(DiTConfig):
 
 
 @dataclass(kw_only=True)
-class Predict2Text2Image14BConfig(DiTConfig):
+class Predict2Text2Image14BConfig(Predict2Config):
     """Cosmos-Predict2-14B-Text2Image: 14,265,265,152 parameters."""
 
     num_layers: int = 36
@@ -174,7 +185,7 @@ class Predict2Video2World14BConfig(Predict2Text2Image14BConfig):
 
 
 @dataclass(kw_only=True)
-class Predict2Text2ImageTinyConfig(DiTConfig):
+class Predict2Text2ImageTinyConfig(Predict2Config):
     """Small enough for a CPU, for tests and demos."""
 
     num_layers: int = 4
@@ -191,7 +202,7 @@ class Predict2Video2WorldTinyConfig(Predict2Text2ImageTinyConfig):
     video_condition: bool = True
 
 
-PREDICT2: dict[str, type[DiTConfig]] = {
+PREDICT2: dict[str, type[Predict2Config]] = {
     "text2image_600m": Predict2Text2Image600MConfig,
     "text2image_2b": Predict2Text2Image2BConfig,
     "text2image_14b": Predict2Text2Image14BConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.base import latent_frames
@@ -16,6 +16,8 @@ class CosmosTokenizerConfig:
 
     Source: cosmos-predict1, `cosmos_predict1/tokenizer/networks/configs.py`.
     """
+
+    family: ClassVar[str] = "cosmos_tokenizer"
 
     discrete: bool = False
     """Whether latents are quantized to tokens (DV) or stay continuous (CV)."""

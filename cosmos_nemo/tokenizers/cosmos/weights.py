@@ -21,6 +21,7 @@ from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNet
 
 AUTOENCODER, ENCODER, DECODER = "autoencoder.jit", "encoder.jit", "decoder.jit"
 TRAINING_SUFFIXES = (".pt", ".pth")
+TRAINING_PREFIX, TRAINING_EMA_PREFIX = "network.", "ema.network-"
 
 CONSTANTS = re.compile(
     r"encoder\.patcher3d\.(wavelets|_arange|patch_size_buffer)"
@@ -131,8 +132,9 @@ def infer_config(
     Args:
         state: published keys, with the constants.
         source: for messages.
-        like: the size that is expected. It decides what the keys cannot tell where they include convolutions that
-            are not used: which levels change the resolution.
+        like: the size that is expected. It decides what the keys cannot tell: which levels change the resolution,
+            where they include convolutions that are not used; and whether few latent channels are a quantizer's,
+            where its buffers are not there.
 
     Raises:
         UserError: these are not the weights of a Cosmos video tokenizer.
@@ -143,6 +145,8 @@ def infer_config(
     except KeyError as error:
         raise UserError(f"{source} does not hold a Cosmos video tokenizer: {error} is missing") from None
     levels = next((tuple(map(int, state[name])) for name in state if name.endswith("quantizer._levels")), None)
+    if levels is None and like is not None and like.discrete and post_quant[1] == len(like.levels):
+        levels = like.levels  # training files do not hold the quantizer's buffers
     num_levels = _count(state, r"encoder\.down\.(\d+)\..*")
     outputs = [state.get(f"encoder.down.{i}.block.0.conv1.0.conv3d.weight") for i in range(num_levels)]
     patch_size = round((patched[1] / 3) ** (1 / 3))
@@ -199,23 +203,33 @@ def _read_training_file(file: Path, *, ema: bool) -> dict[str, Tensor]:
     except Exception as error:  # torch raises runtime, unpickling, zip and OS errors
         raise UserError(f"{file} cannot be read as weights: {_first_line(error)}") from error
     entries = content.get("model", content) if isinstance(content, Mapping) else {}
-    if ema:
-        names = {key.replace(".", "-"): key for key in _plain(entries)}
-        averaged = {key.removeprefix("ema.network-"): value for key, value in entries.items() if key.startswith("ema.")}
-        state = {names[key]: value for key, value in averaged.items() if key in names}
-        if not state:
-            raise UserError(f"{file} holds no averaged (EMA) weights; ask for the plain ones")
-        return state
-    state = _plain(entries)
+    state = take_network(entries, ema=ema, source=str(file))
     if not state:
         raise UserError(f"{file} holds no weights of a video tokenizer")
     return state
 
 
-def _plain(entries: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's own tensors under their keys."""
-    kept = {k.removeprefix("network."): v for k, v in entries.items() if not k.startswith(("ema.", "loss."))}
-    return {name: value for name, value in kept.items() if isinstance(value, Tensor)}
+def take_network(entries: Mapping[str, Any], *, ema: bool, source: str) -> dict[str, Tensor]:
+    """Return the network's tensors in a training file of the original code, under their published keys.
+
+    Args:
+        entries: keys as in the file, or published keys.
+        ema: take the averaged weights, whose keys have dashes instead of dots.
+        source: for messages.
+
+    Raises:
+        UserError: averaged weights are asked for and there are none.
+    """
+    kept = {k.removeprefix(TRAINING_PREFIX): v for k, v in entries.items() if not k.startswith(("ema.", "loss."))}
+    plain = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
+    if not ema:
+        return plain
+    names = {key.replace(".", "-"): key for key in plain}
+    averaged = {k.removeprefix(TRAINING_EMA_PREFIX): v for k, v in entries.items() if k.startswith("ema.")}
+    state = {names[key]: value for key, value in averaged.items() if key in names}
+    if not state:
+        raise UserError(f"{source} holds no averaged (EMA) weights; ask for the plain ones")
+    return state
 
 
 def _common_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
