@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cosmos_nemo.checkpoints import report, tokenizer
+from cosmos_nemo.checkpoints.adapters import stored_shapes as stored_adapter_shapes
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
 from cosmos_nemo.checkpoints.megatron import (
@@ -173,13 +174,12 @@ def _verify_training(info: CheckpointInfo) -> str:
         return tokenizer.verify_tokenizer_run(info)
     shapes = stored_shapes(info)
     if info.run:
-        ours = run_architecture(info).our_shapes()
+        architecture = run_architecture(info)
+        ours = architecture.our_shapes()
+        if lora := info.run.get("lora"):
+            ours |= stored_adapter_shapes(architecture, lora)
         expected = {f"{MODEL_PREFIX}{name}": shape for name, shape in ours.items()}
-        adapters = [name for name in shapes if info.run.get("lora") and ".lora_" in name]
-        if info.run.get("lora") and not adapters:
-            raise UserError(f"{info.path} holds no adapters, though run.json says that they were trained.")
-        found = {name: shape for name, shape in shapes.items() if name not in adapters}
-        report.check(found=found, expected=expected, headline=f"{info.path} does not match its run.json")
+        report.check(found=shapes, expected=expected, headline=f"{info.path} does not match its run.json")
     files = manifest_sizes(info.manifest)
     return f"OK {info.path}: step {info.step}, {len(files)} files ({sum(files.values())} bytes), {len(shapes)} tensors."
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from cosmos_nemo.families.architecture import Architecture
+from cosmos_nemo.families.rows import Shape, our_shape
+
 if TYPE_CHECKING:
     from cosmos_nemo.models.common.lora import LoRA
 
@@ -44,6 +47,23 @@ def settings(lora: Mapping[str, Any], *, has_text: bool) -> LoRA:
     if not has_text:
         targets = [target for target in targets if not target.startswith("cross_attn")]
     return LoRA(rank=lora["rank"], alpha=lora["alpha"], targets=tuple(targets))
+
+
+def stored_shapes(architecture: Architecture, lora: Mapping[str, Any]) -> dict[str, Shape]:
+    """Return the full shapes of the adapters that such a run's checkpoints hold, by name.
+
+    Args:
+        architecture: the network.
+        lora: what run.json says.
+    """
+    shapes: dict[str, Shape] = {}
+    sizes = architecture.family.names.sizes(architecture.fields)
+    for row in architecture.rows:
+        layer = row.ours.removesuffix(".weight")
+        if row.parts and layer.rpartition(".")[2] in lora["targets"]:
+            outputs, inputs = our_shape(row.layout, row.published_shapes(sizes))
+            shapes |= {f"{layer}.lora_A": (lora["rank"], inputs), f"{layer}.lora_B": (outputs, lora["rank"])}
+    return shapes
 
 
 def checkpoint_entries(network: nn.Module, entries: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:

@@ -23,20 +23,36 @@ class AdapterPattern:
     up: str
     """B, [out, rank]."""
 
-    def map_of(self, weight: str) -> str:
-        """Return the name of the map with this weight."""
-        before, after = self.weight.split("{}")
-        assert weight.startswith(before) and weight.endswith(after), f"{weight} is not of the form {self.weight}"
-        return weight[len(before) : len(weight) - len(after)]
+    def names_of(self, weight: str) -> tuple[str, str, str]:
+        """Return what files of the kind call the weight, A and B of the map with this weight."""
+        name = _fill(self.weight, weight)
+        assert name is not None, f"{weight} is not of the form {self.weight}"
+        return self.base.format(name), self.down.format(name), self.up.format(name)
+
+    def matrix(self, key: str) -> tuple[str, str] | None:
+        """Return whose matrix a key is, as the map's weight, and which one, A or B; None of any other tensor."""
+        for which, form in (("A", self.down), ("B", self.up)):
+            name = _fill(form, key)
+            if name is not None:
+                return self.weight.format(name), which
+        return None
+
+
+def _fill(form: str, text: str) -> str | None:
+    """What `{}` of a form stands for in a text of that form."""
+    before, after = form.split("{}")
+    fits = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
+    return text[len(before) : len(text) - len(after)] if fits else None
 
 
 INJECTED = AdapterPattern(base="{}.base_layer.weight", down="{}.lora_A.default.weight", up="{}.lora_B.default.weight")
 """Network and adapters in one state dict, after PEFT has put adapters into it: what Cosmos-Predict2 saves."""
 
-PEFT = AdapterPattern(
-    base="{}.weight", down="base_model.model.{}.lora_A.weight", up="base_model.model.{}.lora_B.weight"
-)
+PEFT = AdapterPattern(base="{}.weight", down="{}.lora_A.weight", up="{}.lora_B.weight")
 """Adapters alone, as PEFT saves them."""
+
+PEFT_PREFIX = "base_model.model."
+"""Of every key in such a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +69,11 @@ class AdaptedMap:
     """Of its weight, [out, in]."""
 
     @property
+    def block(self) -> int:
+        """Number of the block that it is in."""
+        return block_of(self.layer)
+
+    @property
     def ours(self) -> str:
         """What our names of its two matrices begin with."""
         return f"{self.layer}.adapters.{short_name(self.part)}"
@@ -63,9 +84,8 @@ class AdaptedMap:
 
     def published_shapes(self, rank: int, pattern: AdapterPattern) -> dict[str, Shape]:
         """Return the shapes of its two matrices by the names that files of a kind have, without prefix."""
-        name = pattern.map_of(self.weight)
-        (_, down), (_, up) = self._shapes(rank)
-        return {pattern.down.format(name): down, pattern.up.format(name): up}
+        _, *names = pattern.names_of(self.weight)
+        return {name: shape for name, (_, shape) in zip(names, self._shapes(rank), strict=True)}
 
     def _shapes(self, rank: int) -> tuple[tuple[str, Shape], tuple[str, Shape]]:
         outputs, inputs = self.shape

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.adapter_names import AdaptedMap, adapted_maps
 from cosmos_nemo.families.family import Family
 from cosmos_nemo.families.rows import Naming, Row, Shape
+from cosmos_nemo.models.common.lora import LoRA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,10 @@ class Architecture:
     def our_shapes(self) -> dict[str, Shape]:
         """Return the full shape of each of our parameters, by our name."""
         return self.family.names.our_shapes(self.fields)
+
+    def adapted(self, lora: LoRA | None = None, naming: Naming = Naming.ORIGINAL) -> list[AdaptedMap]:
+        """Return the linear maps that settings of adapters mean; without any, all that can be adapted."""
+        return list(adapted_maps(self.rows, self.family.names.sizes(self.fields), lora or LoRA(), naming))
 
     def require_known(self) -> None:
         """Raise unless the network can be built from what is known.

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.families.adapter_names import INJECTED, AdapterPattern
 from cosmos_nemo.families.rows import Naming, Row, Shape, our_shape
 
 _IGNORED_ANYWHERE = re.compile(r"(.*\.)?_extra_state")
@@ -37,6 +38,8 @@ class Names(abc.ABC):
     """Matches prefix-free keys of buffers that hold no weights."""
     spare: re.Pattern[str] = re.compile("(?!)")
     """Matches prefix-free keys that are left out where the network does not have them: some files hold more."""
+    adapters: AdapterPattern = INJECTED
+    """What files with network and adapters call the adapters."""
     in_parts: bool = False
     """Whether upstream cuts these networks into a file per tensor-parallel rank; see `cut_of`."""
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosmos_nemo.checkpoints.adapters import Matrices, adapters_of, load_adapters
 from cosmos_nemo.checkpoints.convert import load_published_into, published_gradients, published_state_dict
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, save_imported
 from cosmos_nemo.parallel.process import model_parallel_world
-from tests.checkpoints.networks import equal, model_of
+from tests.checkpoints.networks import architecture_of, equal, model_of
 
 
 def round_trips(fields: dict[str, Any], state: dict[str, Tensor], run_dir: str) -> dict[str, bool]:
@@ -70,3 +71,22 @@ def _refuses(model: torch.nn.Module, state: dict[str, Tensor]) -> bool:
     except ValueError as error:
         return "missing: blocks.{0-1}.self_attn.q_proj.weight" in str(error)
     return False
+
+
+def adapters_round_trip(cases: list[tuple[dict[str, Any], Any, dict[str, Tensor], dict[str, Tensor]]]) -> list[bool]:
+    """Published adapters, cut over all ranks and gathered again."""
+    from cosmos_nemo.models.common.adapters import adapted_layers, add_adapters
+
+    results = []
+    with model_parallel_world() as world:
+        for fields, lora, down, up in cases:
+            network = model_of(fields)
+            add_adapters(network, lora)
+            maps = architecture_of(fields).adapted(lora)
+            load_adapters(network, Matrices(down=down, up=up), maps, source="a file")
+            found = adapters_of(network, maps)
+            _, _, adapters = next(iter(adapted_layers(network)))
+            mine, whole = adapters["self_attn.q"].lora_B, found.up[maps[0].weight]
+            cut = torch.equal(mine, whole.chunk(world.size)[world.rank])
+            results.append(cut and equal(found.down, down) and equal(found.up, up))
+    return results

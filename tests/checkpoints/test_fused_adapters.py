@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from cosmos_nemo.checkpoints.commands import verify
 from cosmos_nemo.checkpoints.convert import published_state_dict
 from cosmos_nemo.checkpoints.fused_adapters import is_fused, settings
 from cosmos_nemo.checkpoints.megatron import load_training_checkpoint, run_architecture
+from cosmos_nemo.errors import UserError
 from cosmos_nemo.runs.layout import find_checkpoint
 from tests.models.dit_cases import one_process_parallel_state
 
@@ -39,3 +43,13 @@ def test_old_settings_become_those_of_today() -> None:
 
 def test_layers_that_a_network_without_text_does_not_have_are_left_out() -> None:
     assert not any("cross_attn" in target for target in settings(LORA, has_text=False).targets)
+
+
+def test_an_old_run_is_verified(tmp_path: Path) -> None:
+    assert verify(OLD / "run").startswith("OK")
+    run = tmp_path / "run"
+    shutil.copytree(OLD / "run", run)
+    content = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**content, "lora": {**LORA, "rank": 3}}))
+    with pytest.raises(UserError, match=r"linear_qkv.lora_B \(\[48, 2\] in the checkpoint, \[48, 3\] in the model"):
+        verify(run)

@@ -65,6 +65,6 @@ def test_published_names_follow_the_vocabulary_of_the_file() -> None:
     lora = LoRA(rank=2, targets=("cross_attn.k",), blocks=1)
     (item,) = maps(TINY, lora, Naming.DIFFUSERS)
     assert item.published_shapes(2, PEFT) == {
-        "base_model.model.transformer_blocks.0.attn2.to_k.lora_A.weight": (2, 40),
-        "base_model.model.transformer_blocks.0.attn2.to_k.lora_B.weight": (96, 2),
+        "transformer_blocks.0.attn2.to_k.lora_A.weight": (2, 40),
+        "transformer_blocks.0.attn2.to_k.lora_B.weight": (96, 2),
     }

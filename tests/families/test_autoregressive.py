@@ -144,6 +144,12 @@ def test_a_run_with_adapters_is_verified_and_exported_merged(tmp_path):
     merged = torch.load(tmp_path / "model.pt", weights_only=True)
     assert equal(merged, published_state_dict(model)) and not equal(merged, random_published(AR))
     content = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**content, "lora": None}))
-    with pytest.raises(UserError, match=r"unexpected: .*lora_A"):
-        verify(tmp_path / "run")
+    for lora, message in (
+        (None, r"unexpected: .*lora_A"),
+        ({**content["lora"], "rank": 3}, r"\[2, 40\] in the checkpoint, \[3, 40\] in the model"),
+        ({**content["lora"], "targets": ["q"]}, r"unexpected: .*adapters.fc2.lora_B"),
+        ({**content["lora"], "blocks": 2}, r"unexpected: .*layers.2.self_attention.linear_qkv.adapters.q.lora_A"),
+    ):
+        (tmp_path / "run" / "run.json").write_text(json.dumps({**content, "lora": lora}))
+        with pytest.raises(UserError, match=message):
+            verify(tmp_path / "run")

@@ -7,6 +7,7 @@ so that published adapters fit one to one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -170,6 +171,19 @@ def merge_adapters(network: nn.Module) -> int:
         layer.adapters = None
         count += len(adapters.names())
     return count
+
+
+@contextmanager
+def without_adapters(network: nn.Module) -> Iterator[None]:
+    """For the time, a network as it was before it had adapters."""
+    layers = [(layer, adapters) for _, layer, adapters in adapted_layers(network)]
+    for layer, _ in layers:
+        layer.adapters = None
+    try:
+        yield
+    finally:
+        for layer, adapters in layers:
+            layer.adapters = adapters
 
 
 def adapted_layers(network: nn.Module) -> Iterator[tuple[str, Column | Row, Adapters]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
-from cosmos_nemo.models.common.adapters import adapted_layers, add_adapters, merge_adapters
+from cosmos_nemo.models.common.adapters import adapted_layers, add_adapters, merge_adapters, without_adapters
 from cosmos_nemo.models.common.linear import Column, Row, store_by_inputs
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.models.dit.model import DiT
@@ -133,6 +133,35 @@ def test_every_adapter_and_nothing_else_gets_a_gradient(case: Case) -> None:
     with_gradient = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert with_gradient == {name for name, _ in network.named_parameters() if ".lora_" in name}
     assert len(with_gradient) == 2 * maps
+
+
+def test_gradients_are_those_of_the_merged_weights_by_the_chain_rule(case: Case) -> None:
+    network, inputs, _ = case
+    adapt(network)
+    network(**inputs).square().mean().backward()
+    live = {path: adapters for path, _, adapters in adapted_layers(network)}
+    merge_adapters(network)
+    network.requires_grad_(True)
+    network(**inputs).square().mean().backward()
+    layers = dict(network.named_modules())
+    for path, adapters in live.items():
+        layer = layers[path]
+        for name, gradient in zip(layer.parts.names, layer.parts.split(layer.weight.grad), strict=True):
+            down, up = adapters[name].lora_A, adapters[name].lora_B
+            for found, wanted in ((down.grad, 2.0 * up.mT @ gradient), (up.grad, 2.0 * gradient @ down.mT)):
+                torch.testing.assert_close(found, wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)
+
+
+def test_adapters_can_be_left_out_for_the_time(case: Case) -> None:
+    network, inputs, _ = case
+    before = network.requires_grad_(False)(**inputs)
+    adapt(network)
+    adapted, names = network(**inputs), [name for name, _ in network.named_parameters()]
+    with without_adapters(network):
+        assert torch.equal(network(**inputs), before)
+        assert not any("lora_" in name for name, _ in network.named_parameters())
+    assert torch.equal(network(**inputs), adapted)
+    assert [name for name, _ in network.named_parameters()] == names
 
 
 def test_only_the_first_blocks_are_adapted(case: Case) -> None:
