@@ -25,6 +25,27 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
         raise UserError(f"{target} exists already; give another name, or --overwrite to replace it.")
 
 
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: the file.
+        remedy: what to do if it cannot be read; ends the message.
+
+    Raises:
+        UserError: missing, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {remedy}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not readable JSON ({error}); {remedy}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold a JSON object; {remedy}.")
+    return content
+
+
 @contextmanager
 def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path to write a file or a folder to; it becomes `target` when the block ends well.

@@ -180,7 +180,7 @@ def log(*, recipe: str, group: str, save_every_n_steps: int = 500) -> run.Config
         group: the task.
         save_every_n_steps: optimizer steps between checkpoints; 500 in the published examples.
     """
-    from cosmos_nemo.lightning.run_folder import RunLog
+    from cosmos_nemo.runs.log import RunLog
 
     return run.Config(
         RunLog,
@@ -196,6 +196,6 @@ def log(*, recipe: str, group: str, save_every_n_steps: int = 500) -> run.Config
 
 def resume() -> run.Config:
     """Continue the run of that name if there is one."""
-    from cosmos_nemo.lightning.run_folder import Resume
+    from cosmos_nemo.runs.start import Resume
 
     return run.Config(Resume, resume_if_exists=True, path=None)

@@ -73,7 +73,7 @@ def import_checkpoint(
         model = architecture.empty_network(dtype=parse_dtype(dtype) or _dtype_of(state))
         load_published_into(model, state)
         with staged(target, overwrite=overwrite) as temporary:
-            save_imported(model, temporary, run={"imported_from": Path(source).name, "ema": ema})
+            save_imported(model, temporary, imported_from=Path(source).name, ema=ema)
     return f"Imported {len(state)} tensors from {source} into {target} ({architecture.words})."
 
 
@@ -176,8 +176,8 @@ def _verify_training(info: CheckpointInfo) -> str:
     if info.run:
         architecture = run_architecture(info)
         ours = architecture.our_shapes()
-        if lora := info.run.get("lora"):
-            ours |= stored_adapter_shapes(architecture, lora)
+        if info.run.lora:
+            ours |= stored_adapter_shapes(architecture, info.run.lora)
         expected = {f"{MODEL_PREFIX}{name}": shape for name, shape in ours.items()}
         report.check(found=shapes, expected=expected, headline=f"{info.path} does not match its run.json")
     files = manifest_sizes(info.manifest)
@@ -195,7 +195,7 @@ def info(path: str | Path, *, ema: bool = False) -> str:
             rows["consumed samples"] = checkpoint.manifest["consumed_samples"]
         architecture = run_architecture(checkpoint) if checkpoint.run else None
         shapes = stored_shapes(checkpoint)
-        rows["recipe"] = checkpoint.run.get("recipe") or checkpoint.run.get("imported_from") or "unknown"
+        rows["recipe"] = ((run := checkpoint.run) and (run.recipe or run.imported_from)) or "unknown"
         rows["dtype"] = stored_dtype(checkpoint)
     else:
         state = read_published(path, ema=ema)

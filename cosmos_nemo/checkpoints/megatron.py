@@ -6,7 +6,6 @@ Training writes the network under the key prefix `module.`, beside the optimizer
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,18 +18,18 @@ from cosmos_nemo import families
 from cosmos_nemo.checkpoints import fused_adapters, report
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
-from cosmos_nemo.runs import record
+from cosmos_nemo.files import write_json
 from cosmos_nemo.runs.layout import (
     CHECKPOINTS_DIR,
     LATEST_FILE,
     MANIFEST_FILE,
-    RUN_FILE,
     WEIGHTS_DIR,
     CheckpointInfo,
     find_checkpoint,
     iteration_name,
     make_manifest,
 )
+from cosmos_nemo.runs.record import RUN_FILE, RunRecord
 
 if TYPE_CHECKING:
     from megatron.core.transformer.module import MegatronModule
@@ -65,7 +64,7 @@ def load_training_checkpoint(
     info = checkpoint if isinstance(checkpoint, CheckpointInfo) else find_checkpoint(checkpoint)
     from megatron.core import dist_checkpointing
 
-    adapters = info.run.get("lora")
+    adapters = info.run.lora if info.run else None
     fused = adapters is not None and fused_adapters.is_fused(adapters)
     if adapters:
         _add_adapters(model, adapters)
@@ -178,16 +177,15 @@ def run_architecture(info: CheckpointInfo) -> Architecture:
     """Return the network that a training run recorded.
 
     Raises:
-        UserError: The run has no run.json, or it does not describe a network of a known family.
+        UserError: The run has no run.json, or it is of no known family.
     """
-    fields, file = info.run.get("model"), info.run_dir / RUN_FILE
-    if not isinstance(fields, Mapping):
-        raise UserError(f"{file} is missing or names no model; restore it from the training run.")
-    family = families.by_name(record.family_of(info.run, source=file), source=str(file))
-    return Architecture(family=family, fields={name: fields[name] for name in family.fields if name in fields})
+    file = info.run_dir / RUN_FILE
+    if info.run is None:
+        raise UserError(f"{file} is missing; restore it from the training run.")
+    return families.recorded(info.run, source=str(file))
 
 
-def save_imported(model: MegatronModule, run_dir: Path, *, run: Mapping[str, Any]) -> Path:
+def save_imported(model: MegatronModule, run_dir: Path, **recorded: Any) -> Path:
     """Write a network's weights as the checkpoint of step 0 of a run folder.
 
     All ranks call this with the same folder, which must be a temporary one: the caller renames it when it is whole.
@@ -195,7 +193,7 @@ def save_imported(model: MegatronModule, run_dir: Path, *, run: Mapping[str, Any
     Args:
         model: a network in the current model-parallel world.
         run_dir: the run folder to make.
-        run: further content of `run.json`.
+        **recorded: further fields of the `RunRecord`.
 
     Returns:
         the `iter_*` folder.
@@ -210,17 +208,12 @@ def save_imported(model: MegatronModule, run_dir: Path, *, run: Mapping[str, Any
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
         family, config = families.of_network(model)
-        described = {"family": family.name, "task": family.task_of(family.describe(config))}
-        _write_json(run_dir / RUN_FILE, {**described, **run, "model": family.describe(config)})
-        _write_json(folder / MANIFEST_FILE, make_manifest(folder, step=0, consumed_samples=0))
+        fields = family.describe(config)
+        RunRecord(family=family.name, task=family.task_of(fields), model=fields, **recorded).write(run_dir)
+        write_json(folder / MANIFEST_FILE, make_manifest(folder, step=0, consumed_samples=0))
         (run_dir / CHECKPOINTS_DIR / LATEST_FILE).write_text(folder.name + "\n")
     torch.distributed.barrier()
     return folder
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n")
 
 
 def _whole_shapes(sharded: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

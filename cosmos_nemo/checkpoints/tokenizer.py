@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from cosmos_nemo.checkpoints import report
 from cosmos_nemo.checkpoints.megatron import (
     MODEL_PREFIX,
     load_training_checkpoint,
+    run_architecture,
     save_imported,
     stored_dtype,
     stored_shapes,
@@ -20,7 +20,6 @@ from cosmos_nemo.checkpoints.megatron import (
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import refuse_existing, staged
 from cosmos_nemo.parallel.process import model_parallel_world
-from cosmos_nemo.runs import record
 from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint, manifest_sizes
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, export_jit
@@ -52,7 +51,7 @@ def holds_tokenizer(path: str | Path) -> bool:
 
 def is_tokenizer_run(info: CheckpointInfo) -> bool:
     """Whether a training checkpoint is one of a tokenizer."""
-    return bool(info.run) and record.family_of(info.run, source=info.run_dir) == CosmosTokenizerConfig.family
+    return info.run is not None and info.run.family == CosmosTokenizerConfig.family
 
 
 def import_tokenizer(
@@ -67,7 +66,7 @@ def import_tokenizer(
     refuse_existing(target, overwrite=overwrite)
     config, network = load_network(source, dtype=dtype)
     with model_parallel_world(), staged(target, overwrite=overwrite) as temporary:
-        save_imported(network, temporary, run={"imported_from": Path(source).name})
+        save_imported(network, temporary, imported_from=Path(source).name)
     return f"Imported {describe(config)} from {source} into {target}."
 
 
@@ -180,7 +179,7 @@ def tokenizer_rows(path: str | Path) -> dict[str, Any]:
         info = find_checkpoint(path)
         config, dtype = _config_of(info), stored_dtype(info)
         rows = {"kind": "training checkpoint", "path": info.path, "step": info.step}
-        rows["recipe"] = info.run.get("recipe") or info.run.get("imported_from") or "unknown"
+        rows["recipe"] = ((run := info.run) and (run.recipe or run.imported_from)) or "unknown"
     else:
         config, network = load_network(path)
         dtype = next(network.parameters()).dtype
@@ -201,11 +200,9 @@ def _config_of(info: CheckpointInfo) -> CosmosTokenizerConfig:
     Raises:
         UserError: none, or not that of a tokenizer.
     """
-    fields = info.run.get("model")
-    names = CosmosTokenizerConfig.__dataclass_fields__
-    if not is_tokenizer_run(info) or not isinstance(fields, Mapping) or "spatial_compression" not in fields:
+    if not is_tokenizer_run(info):
         raise UserError(f"{info.path} is not a checkpoint of a video tokenizer, by the run.json of its run.")
-    return CosmosTokenizerConfig(**{name: value for name, value in fields.items() if name in names})
+    return CosmosTokenizerConfig(**run_architecture(info).fields)
 
 
 def _statistics(folder: Path, config: CosmosTokenizerConfig) -> tuple[Tensor, Tensor] | None:

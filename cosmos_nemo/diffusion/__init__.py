@@ -18,14 +18,12 @@ OBJECTIVES: tuple[type[Objective[Any]], ...] = (Predict2Objective,)
 def objective_from_json(section: Mapping[str, Any]) -> Objective[Any]:
     """Return the objective that a run.json describes in its section `objective`.
 
-    Runs of the first format say no `kind`: all of them are Predict2's.
-
     Raises:
         UserError: a kind or a field that this version does not know, or an impossible value.
     """
-    kind = section.get("kind", Predict2Objective.kind)
+    kind = section.get("kind")
     for made in OBJECTIVES:
         if made.kind == kind:
             return made.from_json({name: value for name, value in section.items() if name != "kind"})
     known = ", ".join(made.kind for made in OBJECTIVES)
-    raise UserError(f"The objective '{kind}' is unknown; this version has {known}. Update cosmos-nemo.")
+    raise UserError(f"The objective {kind!r} is unknown; this version has {known}. Update cosmos-nemo.")

@@ -17,6 +17,7 @@ from cosmos_nemo.families.autoregressive import Autoregressive
 from cosmos_nemo.families.cosmos_tokenizer import CosmosTokenizer
 from cosmos_nemo.families.family import Family
 from cosmos_nemo.families.predict2 import Predict2
+from cosmos_nemo.runs.record import RunRecord
 
 FAMILIES: tuple[Family, ...] = (Predict2(), Autoregressive(), CosmosTokenizer())
 """Every family, each once."""
@@ -106,3 +107,17 @@ def architecture_of(config: Any) -> Architecture:
     """
     family = of_config(config)
     return Architecture(family=family, fields=family.describe(config))
+
+
+def recorded(run: RunRecord, *, source: str) -> Architecture:
+    """Return the network that a run trained.
+
+    Args:
+        run: What its run.json says.
+        source: The path of that file, for messages.
+
+    Raises:
+        UserError: This version does not know its family.
+    """
+    family = by_name(run.family, source=source)
+    return Architecture(family=family, fields={name: run.model[name] for name in family.fields if name in run.model})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from cosmos_nemo.families.adapter_names import AdaptedMap, adapted_maps
 from cosmos_nemo.families.family import Family
 from cosmos_nemo.families.rows import Naming, Row, Shape
 from cosmos_nemo.models.common.lora import LoRA
+from cosmos_nemo.runs.record import differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +92,3 @@ class Architecture:
         if self.family is not other.family:
             return f"a {other.family.title} network there, a {self.family.title} one here"
         return differences(other.fields, self.fields)
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return the entries in which two descriptions differ, in words; entries that one lacks are left out."""
-    # Through JSON, because one of the two may have been through it.
-    ours, theirs = (json.loads(json.dumps(dict(fields))) for fields in (here, there))
-    names = [name for name in ours if name in theirs and theirs[name] != ours[name]]
-    return "; ".join(f"{name} {theirs[name]} there, {ours[name]} here" for name in names)

@@ -58,7 +58,7 @@ def make_plan(options: DiffusionOptions, source: Source) -> Plan:
 
 def _objective(source: Source, task: str) -> Objective[Any]:
     """Return what the network was trained with: the run's objective, or the published one."""
-    section = source.run.get("objective")
+    section = source.run and source.run.objective
     return objective_from_json(section) if section else source.architecture.family.published_objective(task)
 
 

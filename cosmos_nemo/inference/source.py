@@ -17,6 +17,7 @@ from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint
+from cosmos_nemo.runs.record import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class Source:
     ema: bool = False
 
     @property
-    def run(self) -> Mapping[str, Any]:
-        """The training run's run.json; empty for published weights."""
-        return {} if self.training is None else self.training.run
+    def run(self) -> RunRecord | None:
+        """What the training run says about itself; None for published weights."""
+        return None if self.training is None else self.training.run
 
     def load(self, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Build the network in the current model-parallel world and load its weights.
@@ -116,18 +117,12 @@ class Defaults:
         return path
 
 
-def run_values(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says about the data (its section `data`), under the names of `Defaults`."""
-    data = run.get("data") or {}
-    names = ("num_frames", "height", "width", "fps", "text_length")
-    values = {name: data[name] for name in names if data.get(name) is not None}
-    # Runs of the first version called the video tokenizer "vae".
-    references = {
-        "tokenizer": data.get("video_tokenizer", data.get("vae")),
-        "text_encoder": data.get("text_encoder"),
-    }
-    for name, reference in references.items():
-        path = reference.get("path") if isinstance(reference, Mapping) else reference
-        if path:
-            values[name] = path
-    return values
+def run_values(run: RunRecord | None) -> dict[str, Any]:
+    """What a run says about its data, under the names of `Defaults`."""
+    if run is None or run.data is None:
+        return {}
+    data = run.data
+    values = {name: getattr(data, name) for name in ("num_frames", "height", "width", "fps", "text_length")}
+    values["tokenizer"] = data.video_tokenizer and data.video_tokenizer.path
+    values["text_encoder"] = data.text_encoder and data.text_encoder.path
+    return {name: value for name, value in values.items() if value is not None}

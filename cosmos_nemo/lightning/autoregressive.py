@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosmos_nemo.data.bare import bare_manifest
 from cosmos_nemo.data.captioned_video import CaptionedVideoBatch, CaptionedVideoTaskEncoder
-from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.manifest import EncoderRef, Manifest
 from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder, VideoBatch
 from cosmos_nemo.data.tokens import TokenBatch, TokenTaskEncoder
 from cosmos_nemo.errors import UserError
@@ -142,10 +142,10 @@ class ARModule(FromPublished):
             return manifest
         return replace(manifest, token_shape=token_shape(dataset, data, self), vocab_size=self.tokenizer.vocab_size)
 
-    def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
+    def recorded_data(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
         """See `FamilyModule`."""
         assert isinstance(data, ARDataModule)
-        manifest, shape = dataset.manifest, list(token_shape(dataset, data, self))
+        manifest, shape = dataset.manifest, token_shape(dataset, data, self)
         if is_video(manifest):
             window = data.window
             return {
@@ -156,8 +156,8 @@ class ARModule(FromPublished):
                 "token_shape": shape,
                 "text_width": manifest.text_width if manifest else None,
                 "text_length": data.text_length,
-                "video_tokenizer": {"path": str(self.tokenizer.path), "sha256": file_sha256(*self.tokenizer.files)},
-                "text_encoder": asdict(manifest.text_encoder) if manifest and manifest.text_encoder else None,
+                "video_tokenizer": EncoderRef(path=str(self.tokenizer.path), sha256=file_sha256(*self.tokenizer.files)),
+                "text_encoder": manifest.text_encoder if manifest else None,
             }
         assert manifest is not None
         return {
@@ -168,13 +168,13 @@ class ARModule(FromPublished):
             "token_shape": shape,
             "text_width": manifest.text_width,
             "text_length": data.text_length,
-            "video_tokenizer": asdict(manifest.video_tokenizer) if manifest.video_tokenizer else None,
-            "text_encoder": asdict(manifest.text_encoder) if manifest.text_encoder else None,
+            "video_tokenizer": manifest.video_tokenizer,
+            "text_encoder": manifest.text_encoder,
         }
 
     def describe_data(self, dataset: Dataset, data: EnergonDataModule) -> str:
         """See `FamilyModule`."""
-        described = self.data_json(dataset, data)
+        described = self.recorded_data(dataset, data)
         frames, height, width = described["token_shape"]
         made = ", made of video files as they are read" if is_video(dataset.manifest) else ""
         size = f"{described['num_frames']} frames {described['height']}x{described['width']}"

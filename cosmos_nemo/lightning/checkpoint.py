@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import fsync, write_json, write_text
-from cosmos_nemo.lightning.run_folder import remove_debris
 from cosmos_nemo.runs import layout
+from cosmos_nemo.runs.record import RunRecord
+from cosmos_nemo.runs.start import remove_debris
 
 
 class CheckpointWriter(pl.Callback):
@@ -28,7 +29,7 @@ class CheckpointWriter(pl.Callback):
 
     Args:
         run_dir: the run folder.
-        description: content of run.json, written once everything has been loaded.
+        run: what run.json is to say, written once everything has been loaded.
         every_n_steps: optimizer steps between checkpoints.
         keep_last_k: complete checkpoints to keep; None keeps all.
         say: prints one line on rank 0.
@@ -37,7 +38,7 @@ class CheckpointWriter(pl.Callback):
     def __init__(
         self,
         run_dir: Path,
-        description: Mapping[str, Any],
+        run: RunRecord,
         *,
         every_n_steps: int,
         keep_last_k: int | None,
@@ -45,7 +46,7 @@ class CheckpointWriter(pl.Callback):
     ) -> None:
         self.run_dir = run_dir
         self.folder = run_dir / layout.CHECKPOINTS_DIR
-        self.description = description
+        self.run = run
         self.every_n_steps = every_n_steps
         self.keep_last_k = keep_last_k
         self.say = say
@@ -57,7 +58,7 @@ class CheckpointWriter(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes run.json and takes over SIGTERM; Lightning's own handling would stop without saving."""
         if trainer.is_global_zero:
-            write_json(self.run_dir / layout.RUN_FILE, self.description)
+            self.run.write(self.run_dir)
             remove_debris(self.run_dir)
             self._set_aside_later_than(trainer.global_step)
         self.saved_step = trainer.global_step

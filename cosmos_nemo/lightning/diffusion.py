@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -150,20 +150,19 @@ class DiTModule(FromPublished):
         """Compares latent and text sizes with the network."""
         self.family.fit(self.config, needs_manifest(dataset), field=dataset.field)
 
-    def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
+    def recorded_data(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
         """See `FamilyModule`."""
         manifest = needs_manifest(dataset)
-        assert manifest.video_tokenizer and manifest.text_encoder
         return {
             "num_frames": manifest.num_frames,
             "height": manifest.height,
             "width": manifest.width,
             "fps": manifest.fps,
-            "latent_shape": list(latent_shape(dataset)),
+            "latent_shape": latent_shape(dataset),
             "text_width": manifest.text_width,
             "text_length": data.text_length,
-            "video_tokenizer": asdict(manifest.video_tokenizer),
-            "text_encoder": asdict(manifest.text_encoder),
+            "video_tokenizer": manifest.video_tokenizer,
+            "text_encoder": manifest.text_encoder,
         }
 
     def describe_data(self, dataset: Dataset, data: EnergonDataModule) -> str:

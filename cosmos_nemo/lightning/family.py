@@ -125,7 +125,7 @@ class FamilyModule(pl.LightningModule, abc.ABC):
         return families.architecture_of(self.network_config)
 
     def settings(self) -> dict[str, Mapping[str, Any]]:
-        """Further parts of run.json by name, such as the objective; changes of them are announced on resuming."""
+        """Fields of the `RunRecord` that only the family knows, such as `objective`, and `lora`."""
         return {"lora": asdict(self.lora)} if self.lora else {}
 
     @property
@@ -173,8 +173,8 @@ class FamilyModule(pl.LightningModule, abc.ABC):
         """
 
     @abc.abstractmethod
-    def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
-        """What generating and exporting must know about the training data, for run.json."""
+    def recorded_data(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
+        """Fields of `RunData`, besides the path: what generating and exporting must know about the training data."""
 
     @abc.abstractmethod
     def describe_data(self, dataset: Dataset, data: EnergonDataModule) -> str:

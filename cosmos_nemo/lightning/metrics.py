@@ -1,8 +1,7 @@
-"""One row of numbers per optimizer step: metrics.jsonl, and whoever else wants them."""
+"""Makes the row of numbers of each optimizer step, for metrics.jsonl and whoever else wants them."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import resource
@@ -16,50 +15,10 @@ import torch
 from megatron.core import parallel_state
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.files import write_text
 from cosmos_nemo.lightning.throughput import Work
+from cosmos_nemo.runs.metrics import Row
 
-Row = dict[str, Any]
 Sink = Callable[[Row], None]
-
-
-class MetricsFile:
-    """Appends rows to metrics.jsonl.
-
-    Args:
-        path: the file.
-        resumed_step: optimizer step the run continues from; rows after it are from a process that was killed, and
-            would appear twice.
-    """
-
-    def __init__(self, path: Path, *, resumed_step: int) -> None:
-        self.path = path
-        self.resumed_step = resumed_step
-        self._begun = False
-
-    def __call__(self, row: Row) -> None:
-        """Appends one row and hands it to the operating system, so that a killed process loses nothing."""
-        if not self._begun and self.path.is_file():
-            # Not before there is something to write: a run that is refused changes nothing.
-            write_text(self.path, "".join(kept_lines(self.path.read_text(), self.resumed_step)))
-        self._begun = True
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-
-
-def kept_lines(text: str, resumed_step: int) -> list[str]:
-    """The lines of a metrics file up to `resumed_step`; a half-written last line is dropped."""
-    kept = []
-    for line in text.splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        # Validation runs after the checkpoint of its step, so it will be repeated.
-        limit = resumed_step - 1 if "val_loss" in row else resumed_step
-        if row["step"] <= limit and line.endswith("\n"):
-            kept.append(line)
-    return kept
 
 
 class StepMetrics(pl.Callback):

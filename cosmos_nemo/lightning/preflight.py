@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cosmos_nemo.checkpoints.fused_adapters import is_fused
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.optim import check_schedule
-from cosmos_nemo.lightning.run_folder import RUN_FORMAT, RunLog, differences
 from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.parallel.sizes import ParallelSizes
+from cosmos_nemo.runs.log import RunLog
+from cosmos_nemo.runs.record import RunData, RunRecord, differences
 
 if TYPE_CHECKING:
     from cosmos_nemo.lightning.data import EnergonDataModule
@@ -159,25 +159,23 @@ def average_words(model: FamilyModule) -> list[str]:
     return [f"of the weights beside them ({kind}); take it with --ema"]
 
 
-def run_json(
+def run_record(
     model: FamilyModule, data: EnergonDataModule, trainer: Any, optim: Any, log: RunLog, dataset: Dataset
-) -> dict[str, Any]:
-    """What is written to run.json: all that generating, exporting and resuming have to know about a run."""
-    config = optim.config
+) -> RunRecord:
+    """Return what run.json is to say: all that generating, exporting and resuming have to know about a run."""
+    config, architecture = optim.config, model.architecture
     averaged = model.ema_beta() is not None
-    architecture = model.architecture
-    return {
-        "format": RUN_FORMAT,
-        "recipe": log.recipe,
-        "family": architecture.family.name,
-        "task": architecture.task,
-        "model": dict(architecture.fields),
+    return RunRecord(
+        family=architecture.family.name,
+        task=architecture.task,
+        model=architecture.fields,
+        recipe=log.recipe,
         **model.settings(),
-        "averaging": {"decay": model.ema_decay, "rate": model.ema_rate} if averaged else None,
-        "seed": model.seed,
-        model.weights_field: model.weights_path,
-        "data": {"path": str(Path(data.path).absolute()), **model.data_json(dataset, data)},
-        "optimizer": {
+        averaging={"decay": model.ema_decay, "rate": model.ema_rate} if averaged else None,
+        seed=model.seed,
+        initial_weights=model.weights_path,
+        data=RunData(path=str(Path(data.path).absolute()), **model.recorded_data(dataset, data)),
+        optimizer={
             "lr": config.lr,
             "betas": [config.adam_beta1, config.adam_beta2],
             "eps": config.adam_eps,
@@ -186,40 +184,22 @@ def run_json(
             "global_batch_size": data.global_batch_size,
             "max_steps": trainer.max_steps,
         },
-        "precision": str(trainer.precision),
-    }
+        precision=str(trainer.precision),
+    )
 
 
-def check_average(saved: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Refuses to continue a run with an average without it, or the other way round.
-
-    Args:
-        saved: run.json of the checkpoint.
-        description: what run.json is going to be.
-
-    Raises:
-        UserError: they differ in having one; the numbers may change.
-    """
-    had, has = bool(saved.get("averaging")), bool(description["averaging"])
-    if had != has:
-        raise UserError(
-            f"the checkpoint was made {'with' if had else 'without'} a moving average of the weights; "
-            f"{'set' if had else 'unset'} model.ema_decay or model.ema_rate, or start a new run (another log.name)."
-        )
-
-
-def check_adapters(saved: Mapping[str, Any], description: Mapping[str, Any], *, weights_field: str) -> None:
+def check_adapters(saved: RunRecord, now: RunRecord, *, weights_field: str) -> None:
     """Refuse to continue a run whose adapters are not those that are about to be trained.
 
     Args:
-        saved: run.json of the checkpoint.
-        description: what run.json is going to be.
+        saved: what the checkpoint's run.json says.
+        now: what run.json is going to say.
         weights_field: the setting with which a new run starts from the checkpoint, for messages.
 
     Raises:
         UserError: only one of them has adapters, they differ, or the checkpoint's are of an earlier version.
     """
-    had, have = saved.get("lora"), description.get("lora")
+    had, have = saved.lora, now.lora
     instead = f"start a new run (another log.name) from it with model.{weights_field}, which merges them"
     if had and is_fused(had):
         raise UserError(

@@ -140,7 +140,7 @@ class TokenizerModule(FamilyModule):
 
     def settings(self) -> dict[str, Any]:
         """See `FamilyModule`."""
-        return {"loss": asdict(self.loss), "tokenizer": {"model": self.model, "name": self.sizes.name}}
+        return {"objective": asdict(self.loss)}
 
     def build_network(self, *, initialize: bool) -> nn.Module:
         """The network; see `tokenizers.cosmos.initialization` for its random weights."""
@@ -212,7 +212,7 @@ class TokenizerModule(FamilyModule):
                 f"{window.width}; lower {name}.height and width, or set {name}.space=cover."
             )
 
-    def data_json(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
+    def recorded_data(self, dataset: Dataset, data: EnergonDataModule) -> dict[str, Any]:
         """See `FamilyModule`."""
         window = asdict(data.window)
         fps = dataset.manifest.fps if dataset.manifest is not None else None

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import quiet
-from cosmos_nemo.lightning.run_folder import Resume, RunLog, Start, changed_settings, choose_start
 from cosmos_nemo.platform.install import install
+from cosmos_nemo.runs.log import RunLog
+from cosmos_nemo.runs.record import RunRecord
+from cosmos_nemo.runs.start import Resume, Start, changed_settings, choose_start
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -62,13 +64,12 @@ def train(
     dataset = preflight.check_data(model, data)[0]
     steps = preflight.settle_steps(trainer, dataset, data)
     lr = preflight.check_schedule_of(optim, trainer)
-    description = preflight.run_json(model, data, trainer, optim, log, dataset)
-    start = choose_start(log.run_dir, resume, model.architecture)
+    run = preflight.run_record(model, data, trainer, optim, log, dataset)
+    start = choose_start(log.run_dir, resume, run)
     if start.checkpoint is None:
         model.check_weights()
-    else:
-        preflight.check_average(start.checkpoint.run, description)
-        preflight.check_adapters(start.checkpoint.run, description, weights_field=model.weights_field)
+    elif start.checkpoint.run is not None:
+        preflight.check_adapters(start.checkpoint.run, run, weights_field=model.weights_field)
     work = model.work(dataset, data, num_devices=division.processes, bf16="bf16" in str(trainer.precision))
     if division.sizes.pipeline_model_parallel_size > 1:
         data.data_sampler.seq_len = work.seq_length
@@ -76,39 +77,38 @@ def train(
     is_first_rank = int(os.environ.get("RANK", "0")) == 0
     if is_first_rank:
         plan = preflight.describe(division, model, data, dataset, work, lr=lr, steps=steps)
-        _announce(log, start, description, plan)
+        _announce(log, start, run, plan)
     if first_step >= trainer.max_steps:
         if is_first_rank:
             print(f"nothing to do: the run ends after {trainer.max_steps} steps, which it has made", flush=True)
             _print_next_commands(log, model)
         return
-    _fit(model, data, trainer, optim, log, start, work, description)
+    _fit(model, data, trainer, optim, log, start, work, run)
     if is_first_rank:
         _print_next_commands(log, model)
 
 
-def _fit(
-    model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: Start, work: Any, description: dict[str, Any]
-) -> None:
+def _fit(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: Start, work: Any, run: RunRecord) -> None:
     """Puts the callbacks together and trains."""
     from cosmos_nemo.lightning.averaging import UpdateAverage
     from cosmos_nemo.lightning.checkpoint import CheckpointWriter
-    from cosmos_nemo.lightning.metrics import MetricsFile, StepMetrics
+    from cosmos_nemo.lightning.metrics import StepMetrics
     from cosmos_nemo.lightning.progress import ProgressDisplay
     from cosmos_nemo.lightning.selftest import StartCheck
     from cosmos_nemo.lightning.wandb_log import WandbLog
+    from cosmos_nemo.runs.metrics import MetricsFile
 
     rank = int(os.environ.get("RANK", "0"))
     first_step = start.checkpoint.step if start.checkpoint else 0
     display = ProgressDisplay(trainer.max_steps, first_step=first_step, every_n_steps=trainer.log_every_n_steps)
-    wandb = WandbLog(log, description) if rank == 0 and log.wandb != "off" else None
+    wandb = WandbLog(log, run.to_json()) if rank == 0 and log.wandb != "off" else None
     sinks: list[Any] = []
     if rank == 0:
-        sinks = [MetricsFile(log.run_dir / "metrics.jsonl", resumed_step=first_step), display]
+        sinks = [MetricsFile(log.run_dir, resumed_step=first_step), display]
         sinks += [wandb] if wandb else []
     say = display.say if rank == 0 else _nothing
     writer = CheckpointWriter(
-        log.run_dir, description, every_n_steps=log.save_every_n_steps, keep_last_k=log.keep_last_k, say=say
+        log.run_dir, run, every_n_steps=log.save_every_n_steps, keep_last_k=log.keep_last_k, say=say
     )
     # In this order: what a checkpoint holds is complete when it is written.
     _settle(trainer, [StepMetrics(work, sinks, log.run_dir), StartCheck(say), UpdateAverage(), writer])
@@ -176,13 +176,14 @@ def _distributed(trainer: Any) -> Iterator[None]:
         num_microbatches_calculator.unset_num_microbatches_calculator()
 
 
-def _announce(log: RunLog, start: Start, description: dict[str, Any], plan: str) -> None:
+def _announce(log: RunLog, start: Start, run: RunRecord, plan: str) -> None:
     print(f"run          {log.run_dir}")
     for warning in start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"from         {start.message}")
-    for change in changed_settings(start.checkpoint.run, description) if start.checkpoint else ():
-        print(f"changed      {change}")
+    if start.checkpoint is not None and start.checkpoint.run is not None:
+        for change in changed_settings(start.checkpoint.run, run):
+            print(f"changed      {change}")
     print(plan, flush=True)
 
 

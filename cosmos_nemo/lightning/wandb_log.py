@@ -10,7 +10,7 @@ from typing import Any
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.metrics import Row
-from cosmos_nemo.lightning.run_folder import RunLog
+from cosmos_nemo.runs.log import RunLog
 
 
 class WandbLog:

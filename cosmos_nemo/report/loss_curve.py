@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import staged
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Reads the metrics of a run.
-
-    Args:
-        run_dir: the run folder, or its ``metrics.jsonl``.
-
-    Returns:
-        One dictionary per logged step, in file order.
-
-    Raises:
-        UserError: the file is missing, empty, or a line of it is not JSON.
-    """
-    path = run_dir if run_dir.suffix == ".jsonl" else run_dir / "metrics.jsonl"
-    if not path.is_file():
-        raise UserError(f"no metrics at {path}; give the folder of a training run (it holds metrics.jsonl).")
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number} is not JSON ({error.msg}); delete that line to go on.") from None
-    if not rows:
-        raise UserError(f"{path} is empty; the run has not finished a step yet.")
-    return rows
+from cosmos_nemo.runs.metrics import read_metrics
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import write_text
-from cosmos_nemo.report.loss_curve import plot_loss, read_metrics
+from cosmos_nemo.report.loss_curve import plot_loss
+from cosmos_nemo.runs.metrics import read_metrics
+from cosmos_nemo.runs.record import read_record
 
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".mp4": "video/mp4"}
 """What a page can show; everything is embedded, so that the file can be mailed or opened from anywhere."""
@@ -112,14 +112,12 @@ def _run(run_dir: Path) -> str:
 
 
 def _description(run_dir: Path) -> dict[str, str]:
-    """What run.json says a reader would ask first; a folder of metrics alone has none."""
-    file = run_dir / "run.json"
-    if not file.is_file():
+    """Return what a reader would ask first of run.json; a folder of metrics alone has none."""
+    run = read_record(run_dir)
+    if run is None:
         return {}
-    run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    chosen = {name: run.get(name) for name in ("recipe", "task", "precision")}
-    chosen["data"] = (run.get("data") or {}).get("path")
-    return {name: str(value) for name, value in chosen.items() if value}
+    chosen = {"recipe": run.recipe, "task": run.task, "precision": run.precision, "data": run.data and run.data.path}
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _figure(item: Media) -> str:

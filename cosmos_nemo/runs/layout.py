@@ -1,23 +1,17 @@
 """The layout of a run's folder, its integrity manifest, and finding the checkpoint a user means.
 
     OUTPUT_ROOT/PROJECT/GROUP/NAME/
-        run.json                                  what was trained: recipe, model sizes, encoders, shapes
+        run.json                                  what was trained: recipe, network, objective, data
+        metrics.jsonl                             a row of numbers per optimizer step
         checkpoints/latest_checkpoint.txt         one line, for other tools: the newest complete iter_*, written last
         checkpoints/iter_{N:09d}/weights/         Megatron distributed checkpoint (torch_dist)
         checkpoints/iter_{N:09d}/manifest.json    files and sizes, step, consumed samples; written after them
 
-N counts completed optimizer steps. What `run.json` must hold for generation and export:
-
-    model       fields of DiTConfig, at least `architecture.ARCHITECTURE_FIELDS`
-    data        num_frames, height, width, fps, text_length, video_tokenizer {path}, text_encoder {path}: as the
-                shards' manifest says
-    objective   fields of Predict2Objective
-    recipe      the recipe's name
+N counts completed optimizer steps; `record.py` says what run.json holds.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -26,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import read_json
+from cosmos_nemo.runs.record import RunRecord, read_record
 
 logger = logging.getLogger(__name__)
 
-RUN_FILE = "run.json"
 CHECKPOINTS_DIR = "checkpoints"
 WEIGHTS_DIR = "weights"
 MANIFEST_FILE = "manifest.json"
@@ -46,13 +41,13 @@ class CheckpointInfo:
         path: the `iter_*` folder.
         step: completed optimizer steps.
         manifest: content of `manifest.json`.
-        run: content of the run's `run.json`; empty if there is none.
+        run: what the run's `run.json` says; None if there is none.
     """
 
     path: Path
     step: int
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)
+    run: RunRecord | None = None
 
     @property
     def weights(self) -> Path:
@@ -126,8 +121,7 @@ def open_checkpoint(path: str | Path) -> CheckpointInfo:
     check_files(path, manifest)
     if not isinstance(manifest.get("step"), int):
         raise UserError(f"{path / MANIFEST_FILE} names no step; it is not the manifest of a checkpoint.")
-    run_file = path.parent.parent / RUN_FILE
-    run = read_json(run_file, "") if run_file.is_file() else {}
+    run = read_record(path.parent.parent)
     return CheckpointInfo(path=path, step=manifest["step"], manifest=manifest, run=run)
 
 
@@ -169,23 +163,6 @@ def make_manifest(folder: Path, *, step: int, consumed_samples: int) -> dict[str
         "consumed_samples": consumed_samples,
         "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
     }
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Content of a JSON file.
-
-    Raises:
-        UserError: missing or not JSON; ends with `remedy`.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {remedy}.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not readable JSON ({error}); {remedy or 'restore it'}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold a JSON object; {remedy or 'restore it'}.")
-    return content
 
 
 def _existing(folder: Path) -> str:

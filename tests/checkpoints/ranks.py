@@ -30,7 +30,7 @@ def round_trips(fields: dict[str, Any], state: dict[str, Tensor], run_dir: str) 
         results["gradients"] = equal(published_gradients(model), {name: 2 * value for name, value in state.items()})
         wrong = {name: value for name, value in state.items() if "q_proj" not in name}
         results["strict"] = _refuses(model, wrong)
-        save_imported(model, Path(run_dir), run={"recipe": "test"})
+        save_imported(model, Path(run_dir), recipe="test")
         other = model_of(fields)
         load_training_checkpoint(other, run_dir)
         results["distributed checkpoint"] = equal(published_state_dict(other), state)
@@ -47,7 +47,7 @@ def autoregressive_round_trips(
         model = model_of(fields)
         load_published_into(model, state)
         results["tp4"] = equal(published_state_dict(model), state)
-        save_imported(model, Path(folder) / "tp4", run={"recipe": "test"})
+        save_imported(model, Path(folder) / "tp4", recipe="test")
         padded = model_of(odd)
         load_published_into(padded, odd_state)
         results["vocabulary that does not divide"] = equal(published_state_dict(padded), odd_state)
@@ -60,7 +60,7 @@ def autoregressive_round_trips(
         other = model_of(fields)
         load_training_checkpoint(other, Path(folder) / "tp4")
         results["tp4 read at tp2 pp2"] = equal(published_state_dict(other), held)
-        save_imported(stage, Path(folder) / "tp2_pp2", run={"recipe": "test"})
+        save_imported(stage, Path(folder) / "tp2_pp2", recipe="test")
     return results
 
 

@@ -52,16 +52,10 @@ def test_the_kinds_differ_and_each_names_its_samplers():
     assert all(made.samplers for made in OBJECTIVES)
 
 
-def test_a_section_without_kind_is_predict2s():
-    """As runs of the first format wrote it."""
-    section = Predict2Objective(state_t=16).to_json()
-    del section["kind"]
-    assert objective_from_json(section) == Predict2Objective(state_t=16)
-
-
 @pytest.mark.parametrize(
     ("section", "message"),
     [
+        ({"state_t": 3}, "The objective None is unknown"),
         ({"kind": "predict9", "state_t": 3}, "The objective 'predict9' is unknown; this version has predict2"),
         ({"kind": "predict2", "state_t": 3, "colour": "red"}, "unknown field 'colour'"),
         ({"kind": "predict2"}, "The objective 'predict2' is incomplete: .*state_t"),

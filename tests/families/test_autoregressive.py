@@ -137,7 +137,7 @@ def test_a_run_with_adapters_is_verified_and_exported_merged(tmp_path):
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.normal_(std=0.1)
-    save_imported(model, tmp_path / "run", run={"lora": asdict(adapters)})
+    save_imported(model, tmp_path / "run", lora=asdict(adapters))
     assert verify(tmp_path / "run").startswith("OK")
     merge_adapters(model)
     export_checkpoint(tmp_path / "run", tmp_path / "model.pt")

@@ -11,12 +11,13 @@ from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.megatron import save_imported
 from cosmos_nemo.media.writing import write_image, write_video
 from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.runs.record import RunData
 from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5
 from tests.checkpoints.networks import model_of, random_published
-from tests.inference.tiny import moving_ramp
+from tests.inference.tiny import encoder_ref, moving_ramp
 
 NETWORK: dict[str, Any] = {
     "family": "autoregressive",
@@ -68,14 +69,14 @@ def write_everything(folder: Path) -> None:
     """Runs `ar` and `ar_text` (step 0), encoders `dv` and `t5`, inputs `clip.mp4`, `other.mp4`, `picture.png`."""
     write_tiny_dv(folder / "dv")
     write_tiny_t5(folder / "t5", seed=0, captions=PROMPTS)
-    data: dict[str, Any] = {"num_frames": 17, "height": 32, "width": 48, "fps": 8.0, "text_length": 16}
-    data |= {name: {"path": str(folder / file)} for name, file in (("video_tokenizer", "dv"), ("text_encoder", "t5"))}
+    encoders = {"video_tokenizer": encoder_ref(folder / "dv"), "text_encoder": encoder_ref(folder / "t5")}
+    data = RunData(num_frames=17, height=32, width=48, fps=8.0, text_length=16, **encoders)
     with model_parallel_world():
         for name, fields in (("ar", NETWORK), ("ar_text", TEXT_NETWORK)):
             model = model_of(fields)
             weights = {key: 4 * value for key, value in random_published(fields).items()}
             load_published_into(model, weights)
-            save_imported(model, folder / name, run={"data": data})
+            save_imported(model, folder / name, data=data)
             if name == "ar":
                 torch.save(weights, folder / "ar.pt")
     write_video(moving_ramp(12), folder / "clip.mp4", fps=8)

@@ -57,8 +57,9 @@ def run(parts: Callable[[], tuple[Any, Any]], root: str, name: str, **changes: A
     import nemo.lightning as nl
 
     from cosmos_nemo.lightning.optim import LambdaLinear, UniformDecayOptimizer
-    from cosmos_nemo.lightning.run_folder import Resume, RunLog
     from cosmos_nemo.lightning.train import train
+    from cosmos_nemo.runs.log import RunLog
+    from cosmos_nemo.runs.start import Resume
     from tests.lightning.optimizer import adamw
 
     trainer = nl.Trainer(

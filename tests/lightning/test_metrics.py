@@ -1,45 +1,20 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 from rich.console import Console
 
-from cosmos_nemo.lightning.metrics import MetricsFile
 from cosmos_nemo.lightning.progress import ProgressDisplay
-from cosmos_nemo.lightning.run_folder import RunLog
 from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.lightning.wandb_log import identity
+from cosmos_nemo.runs.log import RunLog
 
 ROW = {
     **{"step": 1, "loss": 2.0, "lr": 1e-3, "grad_norm": 0.5, "seconds_per_step": 1.0, "tokens_per_second": 9.0},
     **{"tflops": 1.0, "mfu": None, "data_wait_seconds": 0.0, "skipped_samples": 0, "peak_memory_gib": 1.0},
     "consumed_samples": 2,
 }
-
-
-def _steps(path: Path) -> list[tuple[str, int]]:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [("val" if "val_loss" in row else "train", row["step"]) for row in rows]
-
-
-def test_resumed_run_has_each_step_once(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    first = MetricsFile(path, resumed_step=0)
-    for step in (1, 2, 3):
-        first(ROW | {"step": step})
-    first({"step": 2, "val_loss": 1.0})
-    path.write_text(path.read_text() + '{"step": 4, "lo')  # killed while writing
-    resumed = MetricsFile(path, resumed_step=2)
-    assert ("train", 3) in _steps_until_damage(path), "nothing changes before there is something to write"
-    resumed({"step": 2, "val_loss": 1.0})
-    resumed(ROW | {"step": 3})
-    assert _steps(path) == [("train", 1), ("train", 2), ("val", 2), ("train", 3)]
-
-
-def _steps_until_damage(path: Path) -> list[tuple[str, int]]:
-    return [("train", json.loads(line)["step"]) for line in path.read_text().splitlines()[:3]]
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning import preflight
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.sizes import ParallelSizes
+from cosmos_nemo.runs.record import RunRecord, from_json
 
 
 def _trainer(max_steps: int | None, max_epochs: int | None) -> Any:
@@ -83,12 +83,16 @@ LORA = asdict(LoRA(rank=4, targets=("q", "v")))
     ],
 )
 def test_a_run_with_other_adapters_is_not_continued(had: Any, have: Any, message: str) -> None:
-    saved = json.loads(json.dumps({"lora": had}))
     with pytest.raises(UserError, match=message):
-        preflight.check_adapters(saved, {"lora": have}, weights_field="dit_path")
+        preflight.check_adapters(_record(had), _record(have), weights_field="dit_path")
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_a_run_with_the_same_adapters_is_continued(lora: Any) -> None:
-    saved = json.loads(json.dumps({"lora": lora and lora | {"seed": 3}}))
-    preflight.check_adapters(saved, {"lora": lora}, weights_field="dit_path")
+    preflight.check_adapters(_record(lora and lora | {"seed": 3}), _record(lora), weights_field="dit_path")
+
+
+def _record(lora: Any) -> RunRecord:
+    """A run with these adapters, as it is read back."""
+    record = RunRecord(family="predict2", task="video2world", model={"num_layers": 2}, lora=lora)
+    return from_json(record.to_json(), source="run.json")

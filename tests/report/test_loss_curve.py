@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from PIL import Image
 
-from cosmos_nemo.errors import UserError
-from cosmos_nemo.report.loss_curve import plot_loss, read_metrics, running_mean
+from cosmos_nemo.report.loss_curve import plot_loss, running_mean
 
 
 def write_run(folder, losses):
@@ -26,14 +24,3 @@ def test_plot_is_a_picture_and_reports_first_and_last_mean(tmp_path):
     assert summary == {"run": (10.0, 1.0)}
     assert Image.open(tmp_path / "plots" / "loss.png").size[0] > 400
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["loss.png"]
-
-
-def test_missing_and_broken_metrics_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"no metrics at .*metrics\.jsonl"):
-        read_metrics(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step"\n')
-    with pytest.raises(UserError, match="line 2 is not JSON"):
-        read_metrics(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="is empty"):
-        read_metrics(tmp_path)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
 
@@ -10,12 +9,14 @@ from PIL import Image
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.report.page import Media, parse_media, read_timings, write_page
+from cosmos_nemo.runs.record import RunData, RunRecord
 from tests.report.test_loss_curve import write_run
 
 
 def test_a_page_embeds_everything_it_shows(tmp_path: Path) -> None:
     run = write_run(tmp_path / "my_run", [4.0] * 5 + [2.0] * 5)
-    (run / "run.json").write_text(json.dumps({"recipe": "cosmos_v2w_tiny", "data": {"path": "a<b"}}))
+    described = {"family": "predict2", "task": "video2world", "model": {"num_layers": 2}, "recipe": "cosmos_v2w_tiny"}
+    RunRecord(**described, data=RunData(path="a<b")).write(run)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "strip.png")
     (tmp_path / "video.mp4").write_bytes(b"moving")
     page = tmp_path / "out" / "report.html"

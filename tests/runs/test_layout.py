@@ -10,6 +10,9 @@ from cosmos_nemo.runs.layout import (
     make_manifest,
     open_checkpoint,
 )
+from cosmos_nemo.runs.record import RunRecord
+
+RUN = RunRecord(family="predict2", task="video2world", model={"num_layers": 2}, recipe="cosmos_v2w_tiny")
 
 
 def write_iteration(run_dir, step):
@@ -27,7 +30,7 @@ def run_dir(tmp_path):
     run = tmp_path / "run"
     for step in (5, 10):
         write_iteration(run, step)
-    (run / "run.json").write_text(json.dumps({"recipe": "cosmos_v2w_tiny", "model": {}}))
+    (run / "run.json").write_text(json.dumps(RUN.to_json()))
     (run / "checkpoints" / "latest_checkpoint.txt").write_text("iter_000000010\n")
     return run
 
@@ -37,7 +40,7 @@ def test_every_level_of_the_folder_leads_to_the_newest_checkpoint(run_dir):
     for path in (run_dir, run_dir / "checkpoints", newest, newest / "weights"):
         assert is_training_checkpoint(path)
         info = find_checkpoint(path)
-        assert (info.path, info.step, info.run["recipe"]) == (newest, 10, "cosmos_v2w_tiny")
+        assert (info.path, info.step, info.run.recipe) == (newest, 10, "cosmos_v2w_tiny")
         assert info.manifest["consumed_samples"] == 40
 
 

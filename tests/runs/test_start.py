@@ -1,35 +1,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cosmos_nemo import families
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.files import write_text
-from cosmos_nemo.lightning.run_folder import (
-    Resume,
-    RunLog,
-    changed_settings,
-    choose_start,
-    remove_debris,
-)
 from cosmos_nemo.runs import layout
+from cosmos_nemo.runs.record import RunRecord
+from cosmos_nemo.runs.start import Resume, changed_settings, choose_start, remove_debris
 
-FIELDS = {"num_layers": 2, "hidden_size": 128}
-MODEL = Architecture(family=families.by_name("predict2"), fields=FIELDS)
+MODEL = RunRecord(family="predict2", task="video2world", model={"num_layers": 2, "hidden_size": 128})
 
 
-def _run(folder: Path, *steps: int, model: dict | None = None) -> Path:
+def _run(folder: Path, *steps: int, model: RunRecord = MODEL) -> Path:
     for step in steps:
         checkpoint = folder / "checkpoints" / layout.iteration_name(step)
         (checkpoint / "weights").mkdir(parents=True)
         (checkpoint / "weights" / "data").write_bytes(b"x" * step)
         manifest = layout.make_manifest(checkpoint, step=step, consumed_samples=step)
         (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "run.json").write_text(json.dumps({"family": "predict2", "model": model or FIELDS}))
+    model.write(folder)
     return folder
 
 
@@ -71,14 +64,37 @@ def test_own_older_checkpoint_can_be_named(tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused_with_the_fields_that_differ(tmp_path: Path) -> None:
-    run = _run(tmp_path / "run", 3, model={"num_layers": 28, "hidden_size": 128})
+    run = _run(tmp_path / "run", 3, model=replace(MODEL, model={"num_layers": 28, "hidden_size": 128}))
     with pytest.raises(UserError, match="num_layers 28 there, 2 here"):
         choose_start(run, Resume(), MODEL)
 
 
+def test_another_family_is_refused(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3, model=replace(MODEL, family="autoregressive"))
+    with pytest.raises(UserError, match="family autoregressive there, predict2 here"):
+        choose_start(run, Resume(), MODEL)
+
+
+def test_an_average_is_neither_lost_nor_begun_half_way(tmp_path: Path) -> None:
+    averaged = replace(MODEL, averaging={"decay": 0.9, "rate": None})
+    run = _run(tmp_path / "run", 3, model=averaged)
+    with pytest.raises(UserError, match="made with a moving average of the weights; set model"):
+        choose_start(run, Resume(), MODEL)
+    assert choose_start(run, Resume(), replace(MODEL, averaging={"decay": 0.99, "rate": None})).checkpoint.step == 3
+    MODEL.write(run)
+    with pytest.raises(UserError, match="made without a moving average of the weights; unset model"):
+        choose_start(run, Resume(), averaged)
+
+
+def test_a_run_without_run_json_can_be_continued(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", 3)
+    (run / "run.json").unlink()
+    assert choose_start(run, Resume(), MODEL).checkpoint.step == 3
+
+
 def test_changed_settings_of_a_resumed_run_are_named() -> None:
-    saved = {"objective": {"state_t": 24}, "optimizer": {"lr": 1e-3, "max_steps": 10}, "seed": 1, "precision": "32"}
-    now = {"objective": {"state_t": 24}, "optimizer": {"lr": 1e-4, "max_steps": 20}, "seed": 2, "precision": "32"}
+    saved = replace(MODEL, objective={"state_t": 24}, optimizer={"lr": 1e-3, "max_steps": 10}, seed=1, precision="32")
+    now = replace(saved, optimizer={"lr": 1e-4, "max_steps": 20}, seed=2)
     assert changed_settings(saved, saved) == []
     assert changed_settings(saved, now) == ["optimizer: lr 0.001 there, 0.0001 here", "seed 1 there, 2 here"]
 
@@ -87,18 +103,3 @@ def test_checkpoints_are_not_mixed_with_a_new_run(tmp_path: Path) -> None:
     run = _run(tmp_path / "run", 3)
     with pytest.raises(UserError, match="holds checkpoints already"):
         choose_start(run, Resume(resume_if_exists=False), MODEL)
-
-
-def test_output_root_comes_from_the_recipe_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTPUT_ROOT", "/from/environment")
-    names = {"project": "p", "group": "g", "name": "n"}
-    assert RunLog(**names).run_dir == Path("/from/environment/p/g/n")
-    assert RunLog(**names, output_root="/from/recipe").run_dir == Path("/from/recipe/p/g/n")
-    monkeypatch.delenv("OUTPUT_ROOT")
-    assert RunLog(**names).run_dir == Path.cwd() / "checkpoints/p/g/n"
-
-
-@pytest.mark.parametrize("wrong", [{"name": "a/b"}, {"save_every_n_steps": 0}, {"keep_last_k": 0}, {"wandb": "on"}])
-def test_settings_that_cannot_work_are_refused(wrong: dict) -> None:
-    with pytest.raises(UserError, match=f"log.{next(iter(wrong))}="):
-        RunLog(**wrong)
