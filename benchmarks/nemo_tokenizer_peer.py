@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from cosmos_nemo.golden.tokenizer import FIXED
+from cosmos_nemo.golden.cosmos_tokenizer.build import FIXED
 from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork
 from cosmos_nemo.tokenizers.cosmos.weights import UNUSED
 

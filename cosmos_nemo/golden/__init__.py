@@ -1,1 +1,1 @@
-"""Runs golden vectors of the published reference implementations through this project's own code."""
+"""Run golden vectors of the published reference implementations through this project's own code."""

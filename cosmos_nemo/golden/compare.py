@@ -1,4 +1,4 @@
-"""Compares a computed tensor with its golden value."""
+"""Compare a computed tensor with its golden value."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Reads a folder of golden vectors: `manifest.json` beside safetensors files."""
+"""Read a folder of golden vectors: `manifest.json` beside safetensors files."""
 
 import hashlib
 import json
@@ -15,11 +15,10 @@ from cosmos_nemo.errors import UserError
 
 MANIFEST = "manifest.json"
 KNOWN_FORMATS = (1, 2)
-"""Both hold a list `cases` of name, kind, family, config, files by role, tolerance; 2 may leave out checksums."""
-
+"""Both hold a list `cases` of name, kind, family, config, files by role, tolerance; 2 may omit checksums."""
 
 _FAMILIES = {"tokenizer": "cosmos_tokenizer"}
-"""Families that manifests call otherwise than this project."""
+"""Families that manifests call by another name than this project."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +26,19 @@ class Case:
     """One entry of a manifest: a computation, its inputs and its expected results."""
 
     folder: Path
+    """Where its files lie."""
     name: str
+    """Unique in its folder."""
     kind: str
+    """What is computed; with the family it decides who checks it."""
     family: str
+    """The family of networks by this project's name; several are joined by `+`."""
     config: dict[str, Any]
+    """Settings under upstream's names."""
     tolerance: dict[str, float]
+    """Allowed differences."""
     files: dict[str, dict[str, Any]] = field(repr=False)
+    """Name, size and checksum of each file, by its role."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
     """What else the entry says: settings of an optimizer, sub-cases, ..."""
 
@@ -95,7 +101,8 @@ def read_cases(paths: Sequence[str | Path]) -> list[Case]:
     Args:
         paths: folders (or manifest files); a folder without a manifest is searched for folders that have one.
 
-    Returns: all cases, folders sorted by name, cases in the manifest's order.
+    Returns:
+        All cases, folders sorted by name, cases in the manifest's order.
 
     Raises:
         UserError: nothing found at a path, or a manifest that cannot be understood.
@@ -146,11 +153,12 @@ def _parse(path: Path, number: int, entry: Any) -> Case:
     for key, kind in (("name", str), ("kind", str), ("family", str), ("files", dict)):
         if not isinstance(entry.get(key), kind):
             raise UserError(f"{path}: case {number} ({entry.get('name', 'unnamed')}) has no {key}.")
+    family: str = entry["family"]
     return Case(
         folder=path.parent,
         name=entry["name"],
         kind=entry["kind"],
-        family=_FAMILIES.get(entry["family"], entry["family"]),
+        family=_FAMILIES.get(family, family),
         config=entry.get("config") or {},
         tolerance=entry.get("tolerance") or {},
         files=entry["files"],

@@ -1,4 +1,4 @@
-"""Checks this project's Adam with the lambdalinear schedule and Megatron's global-norm clip."""
+"""Check this project's Adam with the lambdalinear schedule and Megatron's global-norm clip."""
 
 import torch
 from torch import Tensor
@@ -50,7 +50,8 @@ def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
         gradients: all gradients, float32.
         max_norm: largest global 2-norm.
 
-    Returns: the global norm before clipping, a scalar.
+    Returns:
+        The global norm before clipping, a scalar.
     Source: megatron.core.optimizer.clip_grads; cosmos-predict2, callbacks/grad_clip.py.
     """
     for gradient in gradients:

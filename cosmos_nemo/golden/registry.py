@@ -6,15 +6,18 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.autoregressive.network import check_model
 from cosmos_nemo.golden.autoregressive.positions import check_abs_pos_emb, check_ar_rope
 from cosmos_nemo.golden.compare import Comparison
-from cosmos_nemo.golden.lora import check_lora
-from cosmos_nemo.golden.loss import check_loss
+from cosmos_nemo.golden.cosmos_tokenizer.losses import check_losses
+from cosmos_nemo.golden.cosmos_tokenizer.network import check_tokenizer
+from cosmos_nemo.golden.cosmos_tokenizer.pieces import check_fsq, check_haar
+from cosmos_nemo.golden.diffusion.lora import check_lora
+from cosmos_nemo.golden.diffusion.loss import check_loss
+from cosmos_nemo.golden.diffusion.network import check_forward
+from cosmos_nemo.golden.diffusion.noise_levels import check_sigma_sampling
+from cosmos_nemo.golden.diffusion.positions import check_rope
+from cosmos_nemo.golden.diffusion.sampler import check_sampler
 from cosmos_nemo.golden.manifest import Case
-from cosmos_nemo.golden.network import check_forward
 from cosmos_nemo.golden.optimizer import check_optimizer
-from cosmos_nemo.golden.sampler import check_sampler
-from cosmos_nemo.golden.schedules import check_ema, check_lr_schedule, check_rope, check_sigma_sampling
-from cosmos_nemo.golden.tokenizer import check_fsq, check_haar, check_tokenizer
-from cosmos_nemo.golden.tokenizer_losses import check_losses
+from cosmos_nemo.golden.schedules import check_ema, check_lr_schedule
 from cosmos_nemo.parallel.process import World
 
 Checker = Callable[[Case, World], list[Comparison]]

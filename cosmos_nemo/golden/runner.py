@@ -1,4 +1,4 @@
-"""Runs golden cases and prints the table."""
+"""Run golden cases and prints the table."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ def run(paths: Sequence[str | Path], filter: str | None = None, verbose: bool = 
         filter: regular expression; only cases whose name it is found in are run.
         verbose: print one row per quantity instead of each case's worst.
 
-    Returns: the exit code, equal on all ranks: 0 if all cases passed (or were skipped for their size), 1 otherwise,
+    Returns:
+        The exit code, equal on all ranks: 0 if all cases passed (or were skipped for their size), 1 otherwise,
         also for a family that is not built yet and for a case of unknown kind.
 
     Raises:

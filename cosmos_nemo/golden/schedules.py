@@ -1,45 +1,17 @@
-"""Checks the cases that are functions of numbers: noise levels, learning rate, EMA, RoPE angles."""
+"""Check what every step of training follows: the learning rate, and the moving average of the weights."""
 
-import dataclasses
 import re
 
 import torch
 
-from cosmos_nemo.diffusion.predict2 import Predict2Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.models.common.rope import rope_angles
 from cosmos_nemo.numerics.average import PowerEMA, power_ema_beta, power_ema_exponent
 from cosmos_nemo.numerics.schedule import lambdalinear
 
 _BETA = re.compile(r"rate(?P<rate>[0-9.e-]+)\.beta(_shift(?P<shift>\d+))?")
 _EXPONENT = re.compile(r"rate(?P<rate>[0-9.e-]+)\.exponent")
-
-
-def check_sigma_sampling(case: Case) -> list[Comparison]:
-    """Turn the given uniforms into noise levels, for each `sigma.VARIANT` in the file."""
-    io = case.load()
-    low, high = case.setting("high_sigma_range")
-    video = Predict2Objective(
-        state_t=case.setting("state_t"),
-        high_sigma_ratio=case.setting("high_sigma_ratio"),
-        high_sigma_min=low,
-        high_sigma_max=high,
-    )
-    comparisons = []
-    for name in (name for name in io if name.startswith("sigma.")):
-        if name.startswith("sigma.high_sigma"):
-            objective = video
-        elif name == "sigma.no_high_sigma":
-            objective = dataclasses.replace(video, high_sigma_ratio=0.0)
-        elif name == "sigma.text2image":
-            objective = Predict2Objective.published("text2image")
-        else:
-            raise UserError(f"{io.file}: '{name}' is not a known variant of noise levels")
-        sigma_B = objective.sigma_from_uniforms(io["in.u_gauss"], io["in.u_mask"], io["in.u_log"])
-        comparisons.append(compare(name, sigma_B.reshape(io[name].shape), io[name], case.tolerance))
-    return comparisons
 
 
 def check_lr_schedule(case: Case) -> list[Comparison]:
@@ -88,20 +60,4 @@ def _check_ema_run(case: Case, io: Tensors) -> list[Comparison]:
         ema = PowerEMA({"weight": before}, rate=rate, iteration_shift=shift)
         ema.update({"weight": weights[i]}, iterations[i])
         comparisons.append(compare(f"run.ema step {i}", ema.averages["weight"], averages[i], case.tolerance))
-    return comparisons
-
-
-def check_rope(case: Case) -> list[Comparison]:
-    """Make the rotation angles of every table in the config."""
-    io = case.load()
-    comparisons = []
-    for name, table in case.setting("tables").items():
-        angles = rope_angles(
-            tuple(case.setting("grid_T_H_W")),
-            table["head_dim"],
-            tuple(table["extrapolation_ratio_t_h_w"]),
-            fps=table["fps"] if table["fps_modulation"] else None,
-            base_fps=table["base_fps"],
-        )
-        comparisons.append(compare(name, angles.reshape(io[name].shape), io[name], case.tolerance))
     return comparisons

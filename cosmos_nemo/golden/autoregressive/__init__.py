@@ -1,1 +1,1 @@
-"""Checks the autoregressive family: network, loss, gradients, optimizer steps, generation, positions, shards."""
+"""Check the autoregressive family: network, loss, gradients, optimizer steps, generation, positions, shards."""

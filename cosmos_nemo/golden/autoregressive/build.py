@@ -74,10 +74,12 @@ def build_model(
         UserError: the config asks for something this project does not build, or the weights do not fit.
     """
     from cosmos_nemo.checkpoints.convert import load_published_into
+    from cosmos_nemo.models.autoregressive.model import AutoregressiveTransformer
 
     size = world.sizes.tensor_model_parallel_size
     config = build_config(case.config, tensor_model_parallel_size=size, params_dtype=dtype)
     model = families.of_config(config).build(config)
+    assert isinstance(model, AutoregressiveTransformer)
     load_published_into(model, weights)
     model.to(world.device)
     return model

@@ -1,4 +1,4 @@
-"""Checks greedy continuation, with and without a cache, and the probabilities that sampling draws from."""
+"""Check greedy continuation, with and without a cache, and the probabilities that sampling draws from."""
 
 import re
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Checks a network with its weights: every quantity that the case's file records."""
+"""Check a network with its weights: every quantity that the case's file records."""
 
 import re
 from collections.abc import Iterator

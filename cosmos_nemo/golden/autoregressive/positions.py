@@ -1,4 +1,4 @@
-"""Checks rotary tables and the absolute position embedding."""
+"""Check rotary tables and the absolute position embedding."""
 
 import re
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ def _tables(case: Case) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _config(table: Mapping[str, Any]) -> "ARConfig":
-    """A network of one head whose width is the table's."""
+    """Return a network of one head whose width is the table's."""
     from cosmos_nemo.models.autoregressive.config import ARConfig
 
     dim = table["dim"]

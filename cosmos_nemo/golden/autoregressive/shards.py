@@ -1,4 +1,4 @@
-"""Checks tensor-parallel files of published weights: cutting and merging, bit for bit."""
+"""Check tensor-parallel files of published weights: cutting and merging, bit for bit."""
 
 import re
 from collections import defaultdict
@@ -21,7 +21,8 @@ def check_shards(case: Case, weights: Mapping[str, Tensor]) -> list[Comparison]:
 
     family = families.of_published(weights)
     whole = {family.names.bare(name): tensor for name, tensor in weights.items()}
-    comparisons, sets = [], defaultdict(dict)
+    comparisons: list[Comparison] = []
+    sets: dict[int, dict[Path, dict[str, Tensor]]] = defaultdict(dict)
     for role in case.files:
         if not (match := _ROLE.fullmatch(role)):
             continue

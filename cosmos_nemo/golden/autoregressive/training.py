@@ -1,4 +1,4 @@
-"""Checks the loss, every gradient, and optimizer steps as training takes them."""
+"""Check the loss, every gradient, and optimizer steps as training takes them."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,10 +1,11 @@
-"""Checks the terms of the tokenizers' loss, its gradient and the metrics."""
+"""Check the terms of the tokenizers' loss, its gradient and the metrics."""
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_kinked, failed
@@ -35,21 +36,7 @@ def check_losses(case: Case) -> list[Comparison]:
     pair = (io["input"], io["reconstruction"])
     with torch.no_grad():
         features = [vgg(terms.frames_of(video)) for video in pair]
-    computed: dict[str, Callable[[], Tensor]] = {
-        "color.map_mean": lambda: terms.color_distance(*pair),
-        "kl.loss": lambda: KL_WEIGHT * terms.kl_divergence(io["kl.mean_in"], io["kl.logvar_in"]),
-        "metric.psnr": lambda: metrics.psnr(*pair).mean(),
-        "metric.ssim": lambda: metrics.uniform_ssim(*pair).mean(),
-        "metric.code_usage_perplexity": lambda: torch.tensor(
-            metrics.codebook_use(metrics.count_tokens(io["metric.code_indices"], VOCABULARY)).perplexity
-        ),
-        **{
-            f"consistency.{name}": lambda name=name: _windows(io, name) for name in ("windows_in", "unshuffled", "loss")
-        },
-        **{f"vgg.relu{k}.mean": lambda k=k: features[0][k - 1].mean() for k in range(1, 6)},
-        **{f"vgg.relu{k}.std": lambda k=k: features[0][k - 1].std() for k in range(1, 6)},
-        **{f"vgg.relu{k}.first8": lambda k=k: features[0][k - 1].flatten()[:8] for k in range(1, 6)},
-    }
+    computed = _quantities(io, pair, features[0])
     inputs = {"input", "reconstruction", "kl.mean_in", "kl.logvar_in", "consistency.windows_recon"}
     comparisons = []
     for name in sorted(io.keys() - inputs - {"metric.code_indices"}):
@@ -62,10 +49,36 @@ def check_losses(case: Case) -> list[Comparison]:
     return comparisons
 
 
+def _quantities(io: Tensors, pair: tuple[Tensor, Tensor], features: list[Tensor]) -> dict[str, Callable[[], Tensor]]:
+    """Return how each quantity without an iteration is computed."""
+    computed: dict[str, Callable[[], Tensor]] = {
+        "color.map_mean": lambda: terms.color_distance(*pair),
+        "kl.loss": lambda: KL_WEIGHT * terms.kl_divergence(io["kl.mean_in"], io["kl.logvar_in"]),
+        "metric.psnr": lambda: metrics.psnr(*pair).mean(),
+        "metric.ssim": lambda: metrics.uniform_ssim(*pair).mean(),
+        "metric.code_usage_perplexity": lambda: torch.tensor(
+            metrics.codebook_use(metrics.count_tokens(io["metric.code_indices"], VOCABULARY)).perplexity
+        ),
+    }
+    for name in ("windows_in", "unshuffled", "loss"):
+        computed[f"consistency.{name}"] = partial(_windows, io, name)
+    for number, feature in enumerate(features, start=1):
+        computed[f"vgg.relu{number}.mean"] = feature.mean
+        computed[f"vgg.relu{number}.std"] = feature.std
+        computed[f"vgg.relu{number}.first8"] = partial(_first, feature, 8)
+    return computed
+
+
+def _first(values: Tensor, count: int) -> Tensor:
+    """Return the first values of a tensor."""
+    return values.flatten()[:count]
+
+
 def seeded_vgg() -> VGG16Features:
-    """VGG16 with the weights that `VGG_RULE` describes."""
+    """Return VGG16 with the weights that `VGG_RULE` describes."""
     network = VGG16Features()
     for number, convolution in enumerate(network.features.values()):
+        assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
         weight, bias = convolution.weight, convolution.bias
         drawn = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1000 + number))
         weight.data = drawn * (2 / weight[0].numel()) ** 0.5
@@ -74,7 +87,7 @@ def seeded_vgg() -> VGG16Features:
 
 
 def toy_flow(frames_N_3_H_W: Tensor, next_N_3_H_W: Tensor) -> Tensor:
-    """The flow network of `FLOW_RULE`."""
+    """Return what the flow network of `FLOW_RULE` makes of two frames."""
     a, b = frames_N_3_H_W, next_N_3_H_W
     return torch.stack([b[:, 0] - a[:, 0], b[:, 1] * a[:, 1]], dim=1)
 
@@ -109,7 +122,7 @@ def _check_iteration(
 
 
 def _windows(io: Tensors, name: str) -> Tensor:
-    """A quantity of the consistency term; the windows' length, number and step follow from the shapes."""
+    """Return a quantity of the consistency term; the windows' length, number and step follow from the shapes."""
     cut = io["consistency.windows_in"]
     num_windows, num_frames = len(cut) // len(io["input"]), cut.shape[2]
     step = (io["input"].shape[2] - num_frames) // max(1, num_windows - 1)
@@ -122,7 +135,7 @@ def _windows(io: Tensors, name: str) -> Tensor:
 
 
 def _tolerance(case: Case, name: str, expected: Tensor) -> dict[str, float]:
-    """The case's tolerance of a quantity, relative where values are large (dB, perplexity)."""
+    """Return the case's tolerance of a quantity, relative where values are large (dB, perplexity)."""
     if name.startswith("metric."):
         return {**case.allowed("loss"), "rtol": case.allowed("loss")["atol"]}
     return case.allowed("activations" if name.startswith(("vgg.", "consistency.")) else "loss")

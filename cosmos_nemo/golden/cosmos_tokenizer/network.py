@@ -1,48 +1,20 @@
-"""Checks the Cosmos video tokenizers: networks, gradients, files, quantizer and wavelets."""
+"""Check a video tokenizer: its activations, its gradients and the files it is exported to."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cosmos_nemo import families
-from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_to_scale, exactly, failed
+from cosmos_nemo.golden.cosmos_tokenizer.build import build_config
+from cosmos_nemo.golden.cosmos_tokenizer.pieces import video_axes
 from cosmos_nemo.golden.manifest import Case, Tensors
 from cosmos_nemo.parallel.process import World
-from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
-from cosmos_nemo.tokenizers.cosmos.fsq import FiniteScalarQuantizer
-from cosmos_nemo.tokenizers.cosmos.haar import HaarPatcher, HaarUnpatcher
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, DiscreteNetwork
 from cosmos_nemo.tokenizers.cosmos.weights import load_weights
-
-FIXED = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "dropout": 0.0,
-    "patch_method": "haar",
-    "z_factor": 1,
-    "num_groups": 1,
-    "legacy_mode": False,
-    "formulation": "AE",
-    "quantizer": "FSQ",
-    "encoder": "FACTORIZED",
-    "decoder": "FACTORIZED",
-}
-"""Upstream settings that every published video tokenizer has at this value; no other value is built here."""
-
-SAME_NAMES = (
-    "temporal_compression",
-    "spatial_compression",
-    "patch_size",
-    "channels",
-    "channels_mult",
-    "num_res_blocks",
-    "z_channels",
-)
 
 
 def check_tokenizer(case: Case, world: World) -> list[Comparison]:
@@ -50,6 +22,7 @@ def check_tokenizer(case: Case, world: World) -> list[Comparison]:
     config = build_config(case)
     weights, io = case.load("weights"), case.load()
     network = families.of_config(config).build(config)
+    assert isinstance(network, ContinuousNetwork | DiscreteNetwork)
     load_weights(network, weights, source=weights.file)
     network.to(world.device)
     clips = sorted({name.split(".")[0] for name in io if name.startswith("v")})
@@ -62,29 +35,6 @@ def check_tokenizer(case: Case, world: World) -> list[Comparison]:
     return comparisons + [failed(name, "this project has no such quantity") for name in unknown]
 
 
-def build_config(case: Case) -> CosmosTokenizerConfig:
-    """Translate upstream's network settings.
-
-    Raises:
-        UserError: a setting that this project does not build.
-    """
-    for key, value in FIXED.items():
-        if case.config.get(key, value) != value:
-            raise UserError(f"{key}={case.config[key]!r} is not built; every published tokenizer has {value!r}")
-    # Upstream names resolutions with attention, and halves a nominal resolution from level to level.
-    resolution = case.setting("resolution") // case.setting("patch_size")
-    numbers = range(len(case.setting("channels_mult")))
-    attention = tuple(level for level in numbers if resolution >> level in case.setting("attn_resolutions"))
-    fields: dict[str, Any] = {name: case.setting(name) for name in SAME_NAMES}
-    if discrete := "quantizer" in case.config:
-        fields["levels"] = case.setting("levels")
-    else:
-        fields["latent_channels"] = case.setting("latent_channels")
-    return CosmosTokenizerConfig(
-        discrete=discrete, attention_levels=attention, decoder_attention_levels=attention, **fields
-    )
-
-
 @torch.no_grad()
 def _check_clip(
     case: Case, network: ContinuousNetwork | DiscreteNetwork, io: Tensors, clip: str, world: World
@@ -94,9 +44,9 @@ def _check_clip(
     encoder_out = network.encoder(video)
     out = network(video)
     computed = {
-        "patched": _video_axes(network.encoder.patcher3d(video)),
-        "encoder_out": _video_axes(encoder_out),
-        "pre_quant": _video_axes(network.quant_conv(encoder_out)),
+        "patched": video_axes(network.encoder.patcher3d(video)),
+        "encoder_out": video_axes(encoder_out),
+        "pre_quant": video_axes(network.quant_conv(encoder_out)),
         "indices": out.indices_B_T_H_W,
         "codes" if network.config.discrete else "latent": out.latent_B_C_T_H_W,
         "reconstruction": out.video_B_3_T_H_W,
@@ -168,48 +118,6 @@ def _check_files(case: Case, network: ContinuousNetwork | DiscreteNetwork, io: T
     return comparisons
 
 
-@torch.no_grad()
-def check_fsq(case: Case) -> list[Comparison]:
-    """Look recorded tokens up, and quantize recorded vectors."""
-    io = case.load()
-    quantizer = FiniteScalarQuantizer(io["levels"].tolist())
-    quantized = quantizer(io["z"])
-    computed = {
-        "basis": quantizer._basis,
-        "codes": quantizer.codes(io["indices"].view(1, 1, 1, -1))[0, :, 0, 0].T,
-        "z_bound": quantizer.bound(io["z"].movedim(1, -1)),
-        "z_indices": quantized.indices_B_T_H_W,
-        "z_codes": quantized.codes_B_D_T_H_W,
-    }
-    comparisons = [
-        compare(name, value, io[name], case.allowed("activations" if value.is_floating_point() else "integers"))
-        for name, value in computed.items()
-    ]
-    unknown = io.keys() - computed.keys() - {"levels", "indices", "z"}
-    return comparisons + [failed(name, "this project has no such quantity") for name in sorted(unknown)]
-
-
-@torch.no_grad()
-def check_haar(case: Case) -> list[Comparison]:
-    """Cut recorded videos into wavelet patches, and join recorded patches."""
-    io = case.load()
-    comparisons = []
-    for name in io:
-        size, _, quantity = name.partition(".")
-        if not (size.startswith("p") and size[1:].isdigit()) or quantity not in ("video", "patched", "unpatched"):
-            comparisons.append(failed(name, "this project has no such quantity"))
-            continue
-        patch_size = int(size[1:])
-        if quantity == "patched":
-            value = _video_axes(HaarPatcher(patch_size)(io[f"{size}.video"]))
-        elif quantity == "unpatched":
-            value = HaarUnpatcher(patch_size)(io[f"{size}.patched"].permute(2, 0, 1, 3, 4))
-        else:
-            continue
-        comparisons.append(compare(name, value, io[name], case.allowed("activations")))
-    return comparisons
-
-
 def _compare_gradient(case: Case, quantity: str, actual: Tensor, expected: Tensor) -> Comparison:
     """Compare a gradient: the case's tolerance of gradients, plus that of activations relative to the largest."""
     atol, relative = (case.allowed(name)["atol"] for name in ("gradients", "activations"))
@@ -224,8 +132,3 @@ def _compare_activation(case: Case, quantity: str, actual: Tensor, expected: Ten
     """
     tolerance = case.allowed("activations")["atol"]
     return compare_to_scale(quantity, actual, expected, atol=tolerance, relative=tolerance)
-
-
-def _video_axes(x_T_B_C_H_W: Tensor) -> Tensor:
-    """x_T_B_C_H_W -> x_B_C_T_H_W."""
-    return x_T_B_C_H_W.permute(1, 2, 0, 3, 4)

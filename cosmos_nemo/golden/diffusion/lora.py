@@ -1,4 +1,4 @@
-"""Checks low-rank adapters: as layers have them, merged into the weights, and left out."""
+"""Check low-rank adapters: as layers have them, merged into the weights, and left out."""
 
 import torch
 
@@ -8,8 +8,8 @@ from cosmos_nemo.checkpoints.published import select_network
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.golden.compare import Comparison, compare, exactly
+from cosmos_nemo.golden.diffusion.build import build_model, conditions
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.network import build_model, conditions
 from cosmos_nemo.models.common.adapters import add_adapters, merge_adapters, without_adapters
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.process import World

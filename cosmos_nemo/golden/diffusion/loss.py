@@ -1,4 +1,4 @@
-"""Checks the training loss and every gradient."""
+"""Check the training loss and every gradient."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from cosmos_nemo.diffusion.denoising import Draws, add_noise
 from cosmos_nemo.diffusion.predict2 import Predict2Objective, loss_weight, weighted_squared_error
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare, compare_gradient, compare_names
+from cosmos_nemo.golden.diffusion.build import build_model, conditions
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.network import build_model, conditions
 from cosmos_nemo.parallel.process import World
 
 

@@ -1,4 +1,4 @@
-"""Checks the sampler: with an analytic denoiser, and with a network, guidance and frame replacement."""
+"""Check the sampler: with an analytic denoiser, and with a network, guidance and frame replacement."""
 
 from dataclasses import replace
 
@@ -9,8 +9,8 @@ from cosmos_nemo.diffusion.predict2 import Predict2Objective
 from cosmos_nemo.diffusion.sampler import INTEGRATORS, X0Fn, sigma_schedule
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.golden.compare import Comparison, compare
+from cosmos_nemo.golden.diffusion.build import build_model, conditions
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.golden.network import build_model, conditions
 from cosmos_nemo.parallel.process import World
 
 ANALYTIC = "x0 = mu + (x - mu) * s2 / (s2 + sigma^2)"

@@ -1,0 +1,1 @@
+"""Check the video tokenizers: networks, files, quantizer, wavelets, losses, metrics."""

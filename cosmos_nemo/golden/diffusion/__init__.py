@@ -1,0 +1,1 @@
+"""Check the diffusion family: network, loss, gradients, noise levels, positions, sampler, adapters."""
