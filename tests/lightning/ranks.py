@@ -188,8 +188,18 @@ def one_process(shards: str, root: str) -> dict[str, Any]:
     fit(shards, root, "from_weights", weights=from_straight | {"ema_decay": 0.75}, max_steps=2, callbacks=record)
     seen["average_is_wrong_by"] = _average_error(root, history)
     seen |= _partly_frozen(shards, root)
+    fit(shards, root, "lora", weights=adapters(root), max_steps=3)
+    fit(shards, root, "lora", weights=adapters(root))
+    seen["other_adapters"] = refused(shards, root, "lora", weights=adapters(root, rank=4), max_steps=9)
     seen["loaded"] = _loads_without_nemo(root, runs / "straight")
     return seen
+
+
+def adapters(root: str, *, rank: int = 2) -> dict[str, Any]:
+    """Arguments of a module that trains adapters on the run `straight`."""
+    from cosmos_nemo.models.common.lora import LoRA
+
+    return {"dit_path": f"{root}/p/g/straight", "lora": LoRA(rank=rank)}
 
 
 def recorded(history: list[dict[str, torch.Tensor]]) -> list[Any]:
@@ -277,9 +287,11 @@ def two_processes(shards: str, root: str) -> dict[str, Any]:
     install(nemo=True)
     runs = Path(root) / "p/g"
     fit(shards, root, "data2", data={"num_workers": 1})
-    copy_starts({runs / name: runs / "straight" for name in ("tensor2", "context2")}, Path(root) / "copied")
+    starts = {"tensor2": "straight", "context2": "straight", "lora_tensor2": "lora"}
+    copy_starts({runs / copy: runs / run for copy, run in starts.items()}, Path(root) / "copied")
     parallel = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
     fit(shards, root, "tensor2", strategy=parallel)
+    fit(shards, root, "lora_tensor2", strategy=parallel, weights=adapters(root))
     fit(shards, root, "context2", strategy={"context_parallel_size": 2})
     resume = {"path": str(runs / "straight/checkpoints/iter_000000003")}
     seen = {"redistribution": refused(shards, root, "wider", resume=resume)}

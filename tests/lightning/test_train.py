@@ -163,6 +163,22 @@ def test_what_is_frozen_stays_and_has_neither_average_nor_optimizer_state(seen: 
     assert moved and all("final." in name for name in moved)
 
 
+def test_adapters_train_and_are_averaged_and_the_network_below_them_stays(seen: Any, root: Path) -> None:
+    state, base = weights(root, "lora"), weights(root, "straight")
+    adapters = {name.removeprefix("module.") for name in state if name.startswith("module.") and ".lora_" in name}
+    assert adapters and all(torch.count_nonzero(state[f"module.{name}"]) for name in adapters)
+    assert all(torch.equal(state[name], base[name]) for name in base if name.startswith("module."))
+    for kind in ("ema.", "optimizer.state.exp_avg."):
+        parts = [name for name in state if name.startswith(kind)]
+        assert parts and all(".lora_" in name for name in parts)
+    start = weights(root, "lora", step=3)
+    assert all(not torch.equal(state[f"ema.{name}"], start[f"ema.{name}"]) for name in adapters)
+
+
+def test_a_run_is_not_continued_with_other_adapters(seen: dict[str, Any]) -> None:
+    assert "the checkpoint has other adapters: rank 2 there, 4 here" in seen["other_adapters"]
+
+
 def test_gradient_of_zero_stops_the_run(seen: dict[str, Any]) -> None:
     assert "the gradient of the first step is zero" in seen["zero_gradient"]
 
@@ -179,11 +195,13 @@ def test_two_data_parallel_ranks_equal_accumulation_on_one(seen_by_two: Any, roo
         assert left == pytest.approx(right, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["tensor2", "context2"])
-def test_run_continues_at_another_parallel_size(seen_by_two: Any, root: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "straight"), [("tensor2", "straight"), ("context2", "straight"), ("lora_tensor2", "lora")]
+)
+def test_run_continues_at_another_parallel_size(seen_by_two: Any, root: Path, name: str, straight: str) -> None:
     here = [row for row in rows(root, name) if "loss" in row]
     assert [row["step"] for row in here] == [4, 5, 6]
-    for row, one in zip(here, [row for row in rows(root, "straight") if "loss" in row][3:], strict=True):
+    for row, one in zip(here, [row for row in rows(root, straight) if "loss" in row][3:], strict=True):
         assert row == pytest.approx(one, rel=1e-4)
 
 
