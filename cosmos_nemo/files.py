@@ -1,7 +1,10 @@
-"""Writes files and folders so that they are either the old ones or whole, and tells two files apart."""
+"""Write files and folders so that readers see the old one or the whole new one, and tell two files apart."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,12 +17,17 @@ from typing import Any
 
 from cosmos_nemo.errors import UserError
 
+WORKPLACE = ".tmp-"
+"""Beginning of the name of a hidden folder in which a file or folder is written before it gets its own name."""
+
+_LOCK, _OLD = ".lock", ".old"
+
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """Raise before any work is done if `target` exists and may not be replaced.
 
     Raises:
-        UserError: the target exists and `overwrite` is False.
+        UserError: The target exists and `overwrite` is False.
     """
     if os.path.lexists(target) and not overwrite:
         raise UserError(f"{target} exists already; give another name, or --overwrite to replace it.")
@@ -50,34 +58,111 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path to write a file or a folder to; it becomes `target` when the block ends well.
 
-    The temporary name lies in the target's folder (a rename works there only within one file system) and ends
-    with the target's own suffix, which writers use to choose a format. If the block fails, the temporary output
-    is removed and an existing target is left as it was.
+    The path has the target's own name, in a hidden folder beside it (a rename works only within one file system). If
+    the block fails, the temporary output is removed and an existing target stays as it was. A process that is killed
+    leaves the hidden folder behind, and whoever writes the same target next removes it.
 
     Args:
-        target: file or folder to appear.
-        overwrite: replace an existing target.
+        target: File or folder to appear.
+        overwrite: Replace an existing target.
 
     Yields:
-        the temporary path; nothing exists there yet.
+        The temporary path; nothing exists there yet.
 
     Raises:
-        UserError: the target exists and `overwrite` is False, or its folder cannot be written to.
+        UserError: The target exists and `overwrite` is False, or its folder cannot be written to.
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot create the folder {target.parent}: {error.strerror}.") from error
-    unique = uuid.uuid4().hex[:8]
-    temporary = target.parent / f".tmp-{unique}-{target.name}"
-    try:
+    with _workplace(target) as place:
+        refuse_existing(target, overwrite=overwrite)  # `_clear` may have given it back
+        temporary = place / target.name
         yield temporary
         sync(temporary)
-        _put_in_place(temporary, target, unique)
+        _put_in_place(temporary, target, place / _OLD)
+        fsync(target.parent)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target` that no other process uses."""
+    usual = target.parent / f"{WORKPLACE}{target.name}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place, lock = _take_one_of(usual, usual.with_name(f"{usual.name}-{uuid.uuid4().hex[:8]}"))
+    except OSError as error:
+        raise UserError(f"Cannot write in the folder {target.parent}: {error.strerror}.") from error
+    try:
+        _clear(place)
+        yield place
     finally:
-        _remove(temporary)
+        shutil.rmtree(place, ignore_errors=True)  # another process may have begun to use it just now
+        if lock is not None:
+            os.close(lock)
+
+
+def _take_one_of(usual: Path, other: Path) -> tuple[Path, int | None]:
+    """Lock one of two folders; on a file system without locks, make the other one, which nobody else knows."""
+    for place in (usual, other):
+        with contextlib.suppress(OSError):
+            return place, _take(place)
+    other.mkdir()
+    return other, None
+
+
+def _take(place: Path) -> int:
+    """Lock a folder, made if need be, until the process ends or closes the descriptor that is returned.
+
+    Raises:
+        OSError: Another process holds the lock, or the file system has none.
+    """
+    while True:
+        place.mkdir(exist_ok=True)
+        try:
+            lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # its owner removed the folder just now
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):  # no locks here: nobody can hold one
+                with contextlib.suppress(OSError):
+                    (place / _LOCK).unlink()
+                    place.rmdir()
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(place / _LOCK)):
+                return lock
+        os.close(lock)  # of a folder that its owner has removed since
+
+
+def _clear(place: Path) -> None:
+    """Remove what a killed process left, and give back the target that it had set aside."""
+    for leftover in sorted(place.iterdir()):
+        if leftover.name in (_LOCK, _OLD):
+            continue
+        target = place.parent / leftover.name
+        if (place / _OLD).exists() and not os.path.lexists(target):
+            os.replace(place / _OLD, target)
+        _remove(leftover)
+    _remove(place / _OLD)
+
+
+def remove_debris(*folders: Path) -> None:
+    """Remove what killed processes left in these folders; what a live one is writing stays.
+
+    Whoever writes a target again removes what was left of that target. This is for commands that keep the files which
+    are there already, and so may not write them again. On a file system without locks nothing is removed.
+    """
+    for place in (place for folder in folders for place in sorted(folder.glob(f"{WORKPLACE}*"))):
+        try:
+            lock = _take(place)
+        except OSError:
+            continue
+        _clear(place)
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(lock)
 
 
 def sync(path: Path) -> None:
@@ -96,23 +181,21 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put_in_place(temporary: Path, target: Path, unique: str) -> None:
+def _put_in_place(temporary: Path, target: Path, aside: Path) -> None:
     """Rename over the target; a folder cannot be replaced in one step, so the old one is set aside first."""
     if not target.is_dir() or target.is_symlink():
         os.replace(temporary, target)
         return
-    aside = target.parent / f".old-{unique}-{target.name}"
     os.replace(target, aside)
     try:
         os.replace(temporary, target)
     except OSError:
         os.replace(aside, target)
         raise
-    _remove(aside)
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder if it is there."""
+    """Remove a file or folder."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -120,18 +203,19 @@ def _remove(path: Path) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write `text` so that readers see either the old file or the whole new one, also after a crash."""
-    temporary = file.with_name(file.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-    fsync(file.parent)
+    """Write `text` in UTF-8 with plain newlines, as `staged` does."""
+    with staged(file, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write `content`, as `staged` does."""
+    with staged(file, overwrite=True) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write readable JSON as `write_text` does."""
+    """Write readable JSON, as `staged` does."""
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 

@@ -13,13 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.files import write_text
+from cosmos_nemo.files import remove_debris, staged, write_text
 from cosmos_nemo.media.frames import iter_frames, nearest_index
 from cosmos_nemo.media.pictures import VideoError, reason_of
 from cosmos_nemo.media.probe import VideoProbe, open_video, probe_video
+from cosmos_nemo.media.writing import FOR_VIEWING, encode_to
+from data_prep.mp4 import even_size
 
 JSONL = "hdvila-100M.jsonl"
 ORIGINALS = "videos_orig"
@@ -150,6 +150,7 @@ def cut_clips(
     """
     for name in ("videos", "metas"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+        remove_debris(folder / name)
     for clip in clips:
         target = folder / "videos" / clip.clip_id
         try:
@@ -185,42 +186,35 @@ def _cut(source: Path, target: Path, clip: ClipLine) -> None:
         raise VideoError(f"ends at {float(clip.end):.3f} s, its video at {float(probe.duration):.3f} s")
     if not probe.fps:
         raise VideoError("its video has no frame rate")
-    temporary = target.with_name(f".{target.stem}.tmp.mp4")
-    try:
+    with staged(target) as temporary:
         _encode(source, probe, cut_indices(probe, clip.start, clip.end), temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(source: Path, probe: VideoProbe, indices: list[int], target: Path) -> None:
     """Write frames and the sound that belongs to them as H.264 and AAC."""
-    from moviepy import AudioFileClip, VideoClip
+    size = even_size(probe.height, probe.width)
+    silent = target.with_name(".silent.mp4") if has_sound(source) else target
+    with encode_to(silent, size=size, fps=probe.fps, encoding=FOR_VIEWING) as append:
+        for frame_3_H_W in iter_frames(source, probe, indices):
+            append(frame_3_H_W[None, :, : size[0], : size[1]])
+    if silent != target:
+        start = float(probe.seconds[indices[0]])
+        _add_sound(silent, source, start, start + len(indices) / probe.fps, target)
 
-    frames = (frame_3_H_W.permute(1, 2, 0).numpy() for frame_3_H_W in iter_frames(source, probe, indices))
-    height, width = probe.height - probe.height % 2, probe.width - probe.width % 2  # H.264 takes no odd sizes
-    shown: list[Any] = [-1, None]  # number and picture of the last frame; moviepy asks for the first one twice
 
-    def picture(time: float) -> np.ndarray:
-        number = min(round(time * probe.fps), len(indices) - 1)
-        while shown[0] < number:
-            shown[:] = shown[0] + 1, next(frames)[:height, :width]
-        return shown[1]
+def _add_sound(silent: Path, source: Path, start: float, end: float, target: Path) -> None:
+    """Copy the silent video, and give it what `source` sounds like from `start` to `end` seconds."""
+    from moviepy import AudioFileClip
+    from moviepy.video.io.ffmpeg_tools import ffmpeg_merge_video_audio
 
-    video = VideoClip(picture, duration=len(indices) / probe.fps)
-    rate = Fraction(probe.fps).limit_denominator(1001)
-    # moviepy rounds the rate to two digits: the frames are given their true times on the way to the file.
-    exact = ["-crf", "18", "-vf", f"setpts=N*{rate.denominator}/{rate.numerator}/TB", "-r", str(rate)]
-    options = {"codec": "libx264", "preset": "medium", "ffmpeg_params": exact, "logger": None}
+    sound_file = target.with_name(".sound.m4a")
     try:
-        if not has_sound(source):
-            video.write_videofile(str(target), fps=probe.fps, audio=False, **options)
-            return
         with AudioFileClip(str(source)) as sound:
-            start, end = (min(float(probe.seconds[indices[0]]) + x, sound.duration) for x in (0, video.duration))
-            options |= {"audio_codec": "aac", "temp_audiofile": str(target.with_suffix(".m4a"))}
-            video = video.with_audio(sound.subclipped(start, end)) if start < end else video
-            video.write_videofile(str(target), fps=probe.fps, **options)
+            if start >= sound.duration:  # it is over before the clip begins
+                os.replace(silent, target)
+                return
+            sound.subclipped(start, min(end, sound.duration)).write_audiofile(str(sound_file), codec="aac", logger=None)
+        ffmpeg_merge_video_audio(str(silent), str(sound_file), str(target), logger=None)
     except OSError as error:  # what moviepy raises when its ffmpeg fails
         raise VideoError(f"cannot be written: {reason_of(error)}") from error
 
@@ -253,9 +247,9 @@ def download_originals(
         ) from error
     place = folder / ORIGINALS
     place.mkdir(parents=True, exist_ok=True)
+    remove_debris(place)
     for clip in clips:
         target = place / f"{clip.video_id}.mp4"
-        partial = f".{clip.video_id}.part"
         if target.is_file():
             report.kept.append(clip.video_id)
         else:
@@ -263,13 +257,11 @@ def download_originals(
                 stream = YouTube(clip.url).streams.get_highest_resolution()
                 if stream is None:
                     raise ValueError("there is no mp4 of it")
-                stream.download(output_path=str(place), filename=partial)
-                probe_video(place / partial)
+                with staged(target) as partial:
+                    stream.download(output_path=str(partial.parent), filename=partial.name)
+                    probe_video(partial)
             except Exception as error:  # the network and that package fail in any way; one video must not end the run
                 report.bad[clip.video_id] = f"{clip.url}: {type(error).__name__}: {error}"
             else:
-                os.replace(place / partial, target)
                 report.done.append(clip.video_id)
-            finally:
-                (place / partial).unlink(missing_ok=True)
         on_video(clip.video_id)

@@ -1,7 +1,6 @@
 """Frames of videos as image datasets for Text2Image."""
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.files import write_text
+from cosmos_nemo.files import remove_debris, write_bytes, write_text
 from cosmos_nemo.media.frames import iter_frames
 from cosmos_nemo.media.pictures import VideoError
 from cosmos_nemo.media.probe import probe_video
@@ -57,6 +56,7 @@ def extract_images(
     videos = find_media(folder, images=False)
     for name in ("images", "metas"):
         (output / name).mkdir(parents=True, exist_ok=True)
+        remove_debris(output / name)
     report = ExtractReport()
     for stem, path in videos.items():
         text = folder / "metas" / f"{stem}.txt"
@@ -96,6 +96,4 @@ def _write_image(file: Path, image_3_H_W: Tensor) -> None:
 
     content = io.BytesIO()
     Image.fromarray(image_3_H_W.permute(1, 2, 0).numpy()).save(content, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_bytes(content.getvalue())
-    os.replace(temporary, file)
+    write_bytes(file, content.getvalue())

@@ -8,6 +8,7 @@ from typing import Any
 from cosmos_nemo.data.manifest import EncoderRef
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import file_sha256
+from cosmos_nemo.platform.devices import pick_device
 from cosmos_nemo.tokenizers.load import find_video_tokenizer, is_discrete, load_video_tokenizer
 from cosmos_nemo.tokenizers.text import T5TextEncoder, find_t5, load_t5
 from data_prep.options import ShardOptions
@@ -49,7 +50,7 @@ class Encoders:
     def video_tokenizer(self) -> Any:
         """The video tokenizer, on its device."""
         if "video_tokenizer" not in self._loaded:
-            tokenizer = load_video_tokenizer(self._paths["video_tokenizer"], device=self._place())
+            tokenizer = load_video_tokenizer(self._paths["video_tokenizer"], device=pick_device(self._device))
             _check_fit(tokenizer, self._options)
             self._loaded["video_tokenizer"] = tokenizer
         return self._loaded["video_tokenizer"]
@@ -57,17 +58,8 @@ class Encoders:
     def text_encoder(self) -> T5TextEncoder:
         """The text encoder, on its device."""
         if "text_encoder" not in self._loaded:
-            self._loaded["text_encoder"] = load_t5(self._paths["text_encoder"], device=self._place())
+            self._loaded["text_encoder"] = load_t5(self._paths["text_encoder"], device=pick_device(self._device))
         return self._loaded["text_encoder"]
-
-    def _place(self) -> str:
-        import torch
-
-        if self._device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if self._device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError("--device cuda: torch finds no CUDA device; use --device cpu")
-        return self._device
 
 
 def _check_fit(tokenizer: Any, options: ShardOptions) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.files import write_text
+from cosmos_nemo.files import remove_debris, write_text
 from data_prep.scan import find_media
 
 
@@ -100,6 +100,7 @@ def _row(row: Any, where: str) -> tuple[str, str]:
 def _write(folder: Path, captions: Mapping[str, str], stems: list[str], *, overwrite: bool) -> CaptionReport:
     report = CaptionReport(without_media=sorted(captions.keys() - set(stems)))
     (folder / "metas").mkdir(exist_ok=True)
+    remove_debris(folder / "metas")
     for stem in stems:
         file = folder / "metas" / f"{stem}.txt"
         if stem not in captions:

@@ -1,7 +1,8 @@
 """The output folder: what is finished in it, whether it fits the present call, and how a shard gets there.
 
-A shard is the unit of work. It is written as `NAME.tmp`, synced and renamed; a record under `.prep/` then says what it
-holds. A shard without a record is made again, so the work can be killed at any moment.
+A shard is the unit of work. It is written under a temporary name, synced and renamed; a record under `.prep/` then says
+what it holds. A shard without a record is made again, so the work can be killed at any moment; making it again also
+removes what the killed process left of it.
 """
 
 import hashlib
@@ -13,18 +14,19 @@ import shutil
 import tarfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.data.manifest import MANIFEST_NAME, ShardRecord
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.files import file_sha256, write_text
+from cosmos_nemo.files import WORKPLACE, file_sha256, remove_debris, staged, write_text
 
 RECORDS = ".prep"
 SETTINGS_NAME = "settings.json"
 REPORT_NAME = "report.json"
 OWN_FILES = (f"{MANIFEST_NAME}*", f"{REPORT_NAME}*", "train-*.tar*", "val-*.tar*", "[0-9]*.tar*")
-OWN_FOLDERS = (RECORDS, ".nv-meta")
+OWN_FOLDERS = (RECORDS, ".nv-meta", *(f"{WORKPLACE}{name}" for name in OWN_FILES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> 
                 f"{folder} was made with other settings: {'; '.join(changed[:4])}; "
                 "use another --output, or --overwrite to make it again"
             )
+        remove_debris(folder, folder / RECORDS)
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file")
@@ -121,8 +124,9 @@ def remove_own_files(folder: Path) -> None:
     for pattern in OWN_FILES:
         for file in folder.glob(pattern):
             file.unlink()
-    for name in OWN_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for pattern in OWN_FOLDERS:
+        for own in folder.glob(pattern):
+            shutil.rmtree(own)
 
 
 def read_done(folder: Path, name: str) -> Done | None:
@@ -153,37 +157,33 @@ def write_done(folder: Path, done: Done) -> None:
     write_text(folder / RECORDS / f"{done.shard.name}.json", text)
 
 
-def write_tar(file: Path, members: Iterable[tuple[str, bytes | Path]]) -> int:
+def write_tar(file: Path, members: Iterable[tuple[str, bytes | Path]]) -> None:
     """Write a tar whose bytes depend on the members alone, in one step.
 
     Args:
-        file: the tar.
-        members: names and contents, or the files that hold them; those of a sample follow each other.
-
-    Returns: the number of members; with none, no file is left.
+        file: The tar; replaced if it exists.
+        members: Names and contents, or the files that hold them; those of a sample follow each other. Without any,
+            nothing is written.
     """
-    temporary = file.with_name(file.name + ".tmp")
-    count = 0
-    with open(temporary, "wb") as stream:
-        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for name, content in members:
-                entry = tarfile.TarInfo(name)
-                entry.mode = 0o644
-                if isinstance(content, Path):
-                    with open(content, "rb") as source:
-                        entry.size = os.fstat(source.fileno()).st_size
-                        tar.addfile(entry, source)
-                else:
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
-                count += 1
-        stream.flush()
-        os.fsync(stream.fileno())
-    if count:
-        os.replace(temporary, file)
+    rest = iter(members)
+    first = next(rest, None)
+    if first is None:
+        return
+    with staged(file, overwrite=True) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in chain([first], rest):
+            _add(tar, name, content)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.mode = 0o644
+    if isinstance(content, Path):
+        with open(content, "rb") as source:
+            entry.size = os.fstat(source.fileno()).st_size
+            tar.addfile(entry, source)
     else:
-        temporary.unlink()
-    return count
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
 
 
 def tar_record(file: Path, *, split: str, samples: int) -> ShardRecord:

@@ -14,9 +14,11 @@ from cosmos_nemo.data.manifest import Manifest, read_manifest
 from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleError, TokenSample, VideoSample
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import staged
+from cosmos_nemo.media.clips import to_frames
 from cosmos_nemo.media.frames import read_indices
 from cosmos_nemo.media.pictures import VideoError, read_image
 from cosmos_nemo.media.probe import probe_video
+from cosmos_nemo.platform.devices import pick_device
 from data_prep.reading import RawSample, read_shard
 
 FRAME_WIDTH = 240  # pixels on the sheet
@@ -85,7 +87,7 @@ class _Painter:
             return
         from cosmos_nemo.tokenizers.load import load_video_tokenizer
 
-        self._tokenizer = load_video_tokenizer(path, device="cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer = load_video_tokenizer(path, device=pick_device())
         self.method = f"decoded by {path}"
 
     def frames(self, sample: AnySample) -> Tensor:
@@ -100,8 +102,7 @@ class _Painter:
             picture_T_3_H_W = _false_colours(sample)
         else:
             content = sample.latent_C_T_H_W.float() if isinstance(sample, DiffusionSample) else sample.tokens_T_H_W
-            video_3_T_H_W = self._tokenizer.decode(content[None])[0].float().cpu()
-            picture_T_3_H_W = ((video_3_T_H_W.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).transpose(0, 1)
+            picture_T_3_H_W = to_frames(self._tokenizer.decode(content[None]))
         return picture_T_3_H_W[self._indices(len(picture_T_3_H_W))]
 
     def _of_media(self, sample: VideoSample) -> Tensor:

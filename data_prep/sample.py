@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.files import WORKPLACE, remove_debris, write_json, write_text
 
 SETTINGS_NAME = "sample.json"
 
@@ -48,15 +49,18 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
     Raises:
         UserError: `folder` holds something else.
     """
-    from cosmos_nemo.files import write_text
+    import torch
+
+    from cosmos_nemo.media.writing import Encoding, write_video
     from data_prep.draw import draw_scene
     from data_prep.scenes import SCENES
-    from data_prep.video import write_video
 
     _claim(folder, options)
     for name in ("videos", "metas"):
         (folder / name).mkdir(exist_ok=True)
+    remove_debris(folder, folder / "videos", folder / "metas")
     kinds = list(SCENES)
+    encoding = Encoding(crf=12, preset="veryfast", reproducible=True)
     for index in range(options.num_videos):
         kind = kinds[index % len(kinds)]
         stem = f"{kind}_{index:04d}"
@@ -64,7 +68,9 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
         if not (video.is_file() and caption.is_file()):
             rng = np.random.default_rng([options.seed, index])
             scene = SCENES[kind](rng, options.num_frames, options.fps)
-            write_video(video, draw_scene(scene, height=options.height, width=options.width), fps=options.fps)
+            frames_T_H_W_3 = draw_scene(scene, height=options.height, width=options.width)
+            frames_T_3_H_W = torch.from_numpy(frames_T_H_W_3).permute(0, 3, 1, 2)
+            write_video(frames_T_3_H_W, video, fps=options.fps, encoding=encoding)
             write_text(caption, scene.caption + "\n")
         on_video(stem)
     return options.num_videos
@@ -83,7 +89,6 @@ def _claim(folder: Path, options: SampleOptions) -> None:
                 f"{folder} holds an example dataset with other settings ({'; '.join(changed)}); use another folder"
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not file.name.startswith(WORKPLACE) for file in folder.iterdir()):
         raise UserError(f"{folder} is not empty and is no example dataset; use another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    write_json(settings, wanted)

@@ -105,7 +105,7 @@ class SampleMaker:
             self._decodes(self.scratch)
         else:
             size = self._size() or mp4.even_size(*size)
-            mp4.encode(self._frames(chunk, size), self.scratch, fps=clip.fps)
+            mp4.encode(self._frames(chunk, size), self.scratch, size=size, fps=clip.fps)
         info = self._info(chunk, size)
         return VideoSample(key=chunk.key, media=b"", media_part=suffix, text_L_E=text_L_E, info=info)
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.files import staged
+from cosmos_nemo.files import remove_debris, write_bytes
 from data_prep.embeddings import FLOAT16_MAX
 from data_prep.scan import find_media
 
@@ -84,14 +84,14 @@ def write_embeddings(
         batch_size: captions per call of `encode`.
         on_file: called with the name of each finished pickle.
     """
+    remove_debris(*{file.parent for files in plan.todo.values() for file in files})
     # Long captions together: a batch is padded to its longest.
     captions = sorted(plan.todo, key=lambda caption: (len(caption), caption))
     for batch in _batches(captions, batch_size):
         for caption, text_L_E in zip(batch, encode(batch), strict=True):
             content = to_pickle(text_L_E)
             for file in plan.todo[caption]:
-                with staged(file, overwrite=True) as temporary:
-                    temporary.write_bytes(content)
+                write_bytes(file, content)
                 on_file(file.name)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cosmos_nemo.checkpoints import report, tokenizer
 from cosmos_nemo.checkpoints.adapters import stored_shapes as stored_adapter_shapes
 from cosmos_nemo.checkpoints.convert import load_published_into
-from cosmos_nemo.checkpoints.export import check_target, parse_dtype, write_published
+from cosmos_nemo.checkpoints.export import check_target, write_published
 from cosmos_nemo.checkpoints.megatron import (
     MODEL_PREFIX,
     load_training_checkpoint,
@@ -27,6 +27,7 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.rows import Naming
 from cosmos_nemo.files import refuse_existing, staged
 from cosmos_nemo.parallel.process import model_parallel_world
+from cosmos_nemo.platform.dtypes import parse_dtype
 from cosmos_nemo.runs.layout import (
     CheckpointInfo,
     find_checkpoint,

@@ -24,25 +24,6 @@ from cosmos_nemo.files import refuse_existing, staged
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Names of the dtypes weights may be cast to; fp32, bf16 and fp16 are accepted too."""
-
-_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def parse_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
-    """The dtype with this name; None stays None.
-
-    Raises:
-        UserError: unknown name; the legal ones are listed.
-    """
-    if name is None or isinstance(name, torch.dtype):
-        return name
-    dtype = DTYPES.get(_SHORT.get(name, name))
-    if dtype is None:
-        raise UserError(f"--dtype {name} is unknown; use one of {', '.join(DTYPES)} (or fp32, bf16, fp16).")
-    return dtype
-
 
 def check_target(target: Path, naming: Naming, *, overwrite: bool, tensor_parallel: int | None = None) -> None:
     """Raise before any work if the export cannot be written to `target`.

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.export import parse_dtype
 from cosmos_nemo.data.batch import pad_texts
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.autoregressive_options import AutoregressiveOptions
@@ -22,13 +21,15 @@ from cosmos_nemo.inference.jobs import Job, make_jobs
 from cosmos_nemo.inference.options import GenerateResult
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.source import Source
+from cosmos_nemo.media.clips import cover_and_crop, read_clip, to_frames, to_video
 from cosmos_nemo.media.comparison import write_comparison
 from cosmos_nemo.media.strip import StripRow, write_strip
-from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_bytes, to_unit, write_video
+from cosmos_nemo.media.writing import write_video
 from cosmos_nemo.models.autoregressive.sampling import Pick, continue_tokens, top_p_pick
 from cosmos_nemo.models.autoregressive.sequence import to_sequence
 from cosmos_nemo.models.common.linear import store_by_inputs
 from cosmos_nemo.parallel.process import World, model_parallel_world
+from cosmos_nemo.platform.dtypes import compute_dtype
 from cosmos_nemo.tokenizers.base import DiscreteVideoTokenizer
 from cosmos_nemo.tokenizers.load import load_discrete_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5
@@ -139,7 +140,7 @@ class Studio:
         paths = []
         for job, given, own in zip(jobs, self._given, tokens, strict=True):
             video = tokenizer.decode(own.view(1, *self._plan.latent_shape).to(torch.int32))
-            paths += self._write_one(job, given, to_bytes(video), options)
+            paths += self._write_one(job, given, to_frames(video), options)
         return paths
 
     def _write_one(self, job: Job, given: Tensor, frames: Tensor, options: AutoregressiveOptions) -> list[Any]:
@@ -148,7 +149,7 @@ class Studio:
         paths = [write_video(frames, job.output, fps=plan.fps)]
         rows = [StripRow(label="input", frames_T_3_H_W=given), StripRow(label="generated", frames_T_3_H_W=frames)]
         if options.truth is not None and (job.strip or job.comparison):
-            truth = cover_and_crop(read_frames(options.truth, first=plan.num_frames), plan.height, plan.width)
+            truth = cover_and_crop(read_clip(options.truth, first=plan.num_frames), plan.height, plan.width)
             rows.append(StripRow(label="truth", frames_T_3_H_W=truth))
         length = {"num_frames": len(frames), "fps": plan.fps}
         if job.strip is not None:
@@ -162,7 +163,7 @@ class Studio:
         plan = self._plan
         if plan.text_encoder is None:
             return [(None, None)] * len(prompts)
-        dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32  # T5-11B in float32 is 19 GB
+        dtype = compute_dtype(self._device)  # T5-11B in float32 is 19 GB
         encoder = load_t5(plan.text_encoder, device=self._device, dtype=dtype)
         length = plan.text_length
         return list(zip(*pad_texts(encoder.encode(prompts), length), strict=True))
@@ -197,7 +198,7 @@ def given_tokens(frames_T_3_H_W: Tensor, plan: AutoregressivePlan, tokenizer: Di
     Source: Cosmos-Predict1 `autoregressive/utils/inference.py`, `inference/world_generation_pipeline.py`.
     """
     held = frames_T_3_H_W[-1:].expand(plan.num_frames - len(frames_T_3_H_W), -1, -1, -1)
-    ids = tokenizer.encode(to_unit(torch.cat((frames_T_3_H_W, held))))
+    ids = tokenizer.encode(to_video(torch.cat((frames_T_3_H_W, held))))
     if tuple(ids.shape[1:]) != plan.latent_shape:
         raise UserError(
             f"{tokenizer.path} makes {tuple(ids.shape[1:])} tokens (time, height, width) of a clip, the network takes "
@@ -221,7 +222,7 @@ def sample_ids(tokens: Sequence[Tensor], prompts: Sequence[str | None]) -> list[
     ids = []
     for own, prompt in zip(tokens, prompts, strict=True):
         content = own.numpy().tobytes() + (prompt or "").encode()
-        key = hashlib.blake2b(content + seen[content].to_bytes(4, "little"), digest_size=7).digest()
+        key = hashlib.blake2b(content + seen[content].to_frames(4, "little"), digest_size=7).digest()
         seen[content] += 1
         ids.append(int.from_bytes(key, "little"))
     return ids
@@ -237,8 +238,7 @@ def _continue(
     progress: bool,
 ) -> list[Tensor]:
     """Load the network and generate every video's tokens; the same on every rank. Each [T * H * W], on the CPU."""
-    default = torch.bfloat16 if world.device.type == "cuda" else torch.float32
-    model = source.load(dtype=parse_dtype(options.dtype) or default, device=world.device)
+    model = source.load(dtype=compute_dtype(world.device, options.dtype), device=world.device)
     store_by_inputs(model)
     prefix, total = model.config.num_prefix_tokens, model.config.num_tokens(plan.latent_shape)
     batches = [prompts[i : i + options.batch_size] for i in range(0, len(prompts), options.batch_size)]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.media.writing import IMAGE_SUFFIXES, cover_and_crop, read_frames, to_unit
+from cosmos_nemo.media.clips import cover_and_crop, read_clip, to_video
+from cosmos_nemo.media.suffixes import is_image
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 
 
@@ -56,9 +57,9 @@ def read_conditional_frames(
     Raises:
         UserError: unreadable, or fewer frames than `count`.
     """
-    frames = read_frames(path, first=count) if from_start else read_frames(path, last=count)
+    frames = read_clip(path, first=count) if from_start else read_clip(path, last=count)
     if len(frames) < count:
-        kind = "an image" if Path(path).suffix.lower() in IMAGE_SUFFIXES else f"a video of {len(frames)} frame(s)"
+        kind = "an image" if is_image(Path(path).name) else f"a video of {len(frames)} frame(s)"
         raise UserError(
             f"Input {path} is {kind}, but {flag} {count} needs {count} frames; use {flag} 1 or a longer video."
         )
@@ -79,7 +80,7 @@ def encode_conditional_frames(frames_T_3_H_W: Tensor, tokenizer: VideoTokenizer,
     Returns:
         gt_frames_1_C_T_H_W, float32.
     """
-    given = tokenizer.encode(to_unit(frames_T_3_H_W))
+    given = tokenizer.encode(to_video(frames_T_3_H_W))
     gt_frames = given.new_zeros(*given.shape[:2], latent_frames, *given.shape[3:])
     gt_frames[:, :, : given.shape[2]] = given
     return gt_frames

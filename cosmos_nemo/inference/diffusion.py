@@ -10,7 +10,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cosmos_nemo.checkpoints.export import parse_dtype
 from cosmos_nemo.data.batch import pad_text
 from cosmos_nemo.diffusion.sampler import unit_noise
 from cosmos_nemo.errors import UserError
@@ -32,11 +31,13 @@ from cosmos_nemo.inference.options import GenerateResult
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.sampling import sample_latents
 from cosmos_nemo.inference.source import Source
+from cosmos_nemo.media.clips import cover_and_crop, read_clip, to_frames
 from cosmos_nemo.media.comparison import write_comparison
 from cosmos_nemo.media.strip import StripRow, write_strip
-from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_bytes, write_image, write_video
+from cosmos_nemo.media.writing import write_image, write_video
 from cosmos_nemo.models.dit.conditions import Conditions
 from cosmos_nemo.parallel.process import World, model_parallel_world
+from cosmos_nemo.platform.dtypes import compute_dtype
 from cosmos_nemo.tokenizers.base import VideoTokenizer
 from cosmos_nemo.tokenizers.load import is_discrete, load_video_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5
@@ -161,8 +162,7 @@ def _load_tokenizer(plan: Plan, device: torch.device) -> VideoTokenizer:
 
 def _encode_text(prompt: str, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor | None]:
     """Embeddings of the prompt and of what guidance leads away from, [1, L, E] float32."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # T5-11B in float32 is 19 GB
-    encoder = load_t5(plan.text_encoder, device=device, dtype=dtype)
+    encoder = load_t5(plan.text_encoder, device=device, dtype=compute_dtype(device))  # T5-11B in float32 is 19 GB
     guided = plan.guidance != 0
     prompts = [prompt] + ([plan.negative_prompt] if guided and plan.negative_prompt else [])
     embeddings = [pad_text(embedding, plan.text_length)[None] for embedding in encoder.encode(prompts)]
@@ -178,8 +178,7 @@ def _sample(
     options: DiffusionOptions, plan: Plan, source: Source, inputs: _Inputs, world: World, *, progress: bool
 ) -> Tensor:
     """Load the network and sample latents; the same on every rank."""
-    default = torch.bfloat16 if world.device.type == "cuda" else torch.float32
-    model = source.load(dtype=parse_dtype(options.dtype) or default, device=world.device)
+    model = source.load(dtype=compute_dtype(world.device, options.dtype), device=world.device)
     mask = None
     if inputs.gt_frames_1_C_T_H_W is not None:
         mask = first_frames_mask(inputs.gt_frames_1_C_T_H_W, inputs.given_latent_frames)
@@ -207,8 +206,8 @@ def _write(options: DiffusionOptions, plan: Plan, inputs: _Inputs, latents: Tens
     """Decode the latents and write the video or image, the strip and the comparison."""
     truth = None
     if options.truth is not None and (options.strip or options.comparison):
-        truth = cover_and_crop(read_frames(options.truth, first=plan.num_frames), plan.height, plan.width)
-    frames = to_bytes(_load_tokenizer(plan, device).decode(latents))
+        truth = cover_and_crop(read_clip(options.truth, first=plan.num_frames), plan.height, plan.width)
+    frames = to_frames(_load_tokenizer(plan, device).decode(latents))
     if plan.task == TEXT2IMAGE:
         paths = [write_image(frames[0], options.output)]
     else:

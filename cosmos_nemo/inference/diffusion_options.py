@@ -9,7 +9,7 @@ from typing import Any
 from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference.options import CommonOptions, require_file, require_multiple
-from cosmos_nemo.media.writing import IMAGE_SUFFIXES
+from cosmos_nemo.media.suffixes import is_image
 
 VIDEO2WORLD, TEXT2IMAGE = "video2world", "text2image"
 TASKS = (VIDEO2WORLD, TEXT2IMAGE)
@@ -92,8 +92,7 @@ def check_output(output: Path, task: str) -> None:
     Raises:
         UserError: a video cannot be an image file, or the reverse.
     """
-    is_image = output.suffix.lower() in IMAGE_SUFFIXES
-    if task == TEXT2IMAGE and not is_image:
+    if task == TEXT2IMAGE and not is_image(output.name):
         raise UserError(f"--output {output}: Text2Image makes an image; end the name with .png.")
     if task == VIDEO2WORLD and output.suffix.lower() != ".mp4":
         raise UserError(f"--output {output}: Video2World makes a video; end the name with .mp4.")

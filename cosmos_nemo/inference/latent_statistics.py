@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.media.frames import read_frames
-from cosmos_nemo.media.pictures import VideoError
+from cosmos_nemo.media.pictures import VideoError, to_unit
 from cosmos_nemo.media.probe import probe_video
+from cosmos_nemo.media.suffixes import VIDEO_SUFFIXES
+from cosmos_nemo.platform.devices import pick_device
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, write_mean_std
 from cosmos_nemo.tokenizers.cosmos.tokenizer import (
     CHUNK_FRAMES,
@@ -22,8 +23,6 @@ from cosmos_nemo.tokenizers.cosmos.tokenizer import (
 )
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
 
 def write_latent_statistics(
@@ -54,8 +53,7 @@ def write_latent_statistics(
     folder = tokenizer.expanduser()
     if (folder / MEAN_STD).exists() and not overwrite:
         raise UserError(f"{folder / MEAN_STD} exists already; give --overwrite to replace it")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_cosmos_tokenizer(folder, device=device)
+    loaded = load_cosmos_tokenizer(folder, device=pick_device(device))
     if not isinstance(loaded, ContinuousVideoTokenizer):
         raise UserError(f"{folder} is a {loaded.config.name} tokenizer; tokens need no statistics")
     plain = loaded.without_statistics()
@@ -76,7 +74,9 @@ def _files(places: Iterable[Path]) -> list[Path]:
     for place in places:
         if not place.exists():
             raise UserError(f"no videos at {place}")
-        files += sorted(f for f in place.rglob("*") if f.suffix.lower() in SUFFIXES) if place.is_dir() else [place]
+        files += (
+            sorted(f for f in place.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES) if place.is_dir() else [place]
+        )
     if not files:
         raise UserError("no videos to measure latents on")
     return files
@@ -100,4 +100,4 @@ def _clips(
             logger.warning("%s is left out: %s", file, error)
             continue
         used.append(file)
-        yield video_3_T_H_W[None, :, :, :height, :width].float() / 127.5 - 1
+        yield to_unit(video_3_T_H_W[None, :, :, :height, :width])

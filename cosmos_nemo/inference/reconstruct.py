@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.clips import to_frames, to_video
 from cosmos_nemo.media.frames import iter_frames
 from cosmos_nemo.media.pictures import VideoError
 from cosmos_nemo.media.probe import VideoProbe, probe_video
-from cosmos_nemo.media.writing import open_writer, to_bytes, to_unit
+from cosmos_nemo.media.writing import open_writer
+from cosmos_nemo.platform.devices import pick_device
 from cosmos_nemo.tokenizers.cosmos.tokenizer import CHUNK_FRAMES, Coded
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
 from cosmos_nemo.tokenizers.losses import metrics
@@ -82,7 +84,7 @@ def reconstruct(options: ReconstructOptions) -> ReconstructResult:
         raise UserError(f"the output {output} would replace the input; give another name")
     if not source.is_file():
         raise UserError(f"no video at {source}")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device(options.device)
     tokenizer: Any = load_video_tokenizer(options.tokenizer, device=device, dtype=options.dtype)
     try:
         probe = probe_video(source)
@@ -108,13 +110,13 @@ def _run(
             for coded in coded_pieces:
                 original = originals.pop(0)
                 video = coded.video_B_3_T_H_W[:, :, : len(original), :height, :width]
-                truth = to_unit(original)
+                truth = to_video(original)
                 totals["psnr"] += metrics.psnr(truth, video).sum().item()
                 totals["ssim"] += metrics.ssim(truth, video).sum().item() if has_ssim else 0.0
                 if coded.tokens_B_T_H_W is not None:
                     more = metrics.count_tokens(coded.tokens_B_T_H_W.cpu(), tokenizer.vocab_size)
                     counts = more if counts is None else counts + more
-                pair = torch.cat([original, to_bytes(video)], dim=3)
+                pair = torch.cat([original, to_frames(video)], dim=3)
                 write(F.pad(pair.float(), (0, 0, 0, even_height - height), mode="replicate").to(torch.uint8))
     return ReconstructResult(
         path=output,
@@ -163,7 +165,7 @@ def _pieces(
         last = original[-1:]
         padded = torch.cat([original, *[last] * (length - len(original))])
         # Borders are continued, not black: an edge of its own would cost the picture's quality near it.
-        yield to_unit(F.pad(padded.float(), (0, right, 0, bottom), mode="replicate"))
+        yield to_video(F.pad(padded.float(), (0, right, 0, bottom), mode="replicate"))
 
 
 def _code(tokenizer: Any, pieces_1_3_T_H_W: Iterator[Tensor]) -> Iterator[Coded]:

@@ -8,32 +8,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cosmos_nemo.files import staged
 from cosmos_nemo.media.strip import StripRow
+from cosmos_nemo.media.writing import open_writer
 
 
 def write_comparison(path: str | Path, rows: Sequence[StripRow], *, num_frames: int, fps: float) -> Path:
-    """Write an H.264 mp4 with the rows of a strip next to each other, from left to right.
+    """Write an mp4 with the rows of a strip next to each other, from left to right.
 
     Args:
-        path: target, replaced if it exists; complete or not at all.
-        rows: what to show; a row that ends early holds its last frame.
-        num_frames: length of the video.
-        fps: frames per second.
+        path: Target, replaced if it exists; complete or not at all.
+        rows: What to show; a row that ends early holds its last frame.
+        num_frames: Length of the video.
+        fps: Frames per second.
 
     Returns:
-        the path.
+        The path.
     """
     from moviepy import ImageSequenceClip, clips_array
 
-    path = Path(path)
     clips = [ImageSequenceClip(list(_held(row.frames_T_3_H_W, num_frames).numpy()), fps=fps) for row in rows]
-    with staged(path, overwrite=True) as temporary:
-        # The audio file that moviepy would name after the target is not wanted; neither is its own progress bar.
-        clips_array([clips]).write_videofile(
-            str(temporary), fps=fps, codec="libx264", audio=False, logger=None, pixel_format="yuv420p"
-        )
-    return path
+    composed = clips_array([clips])
+    with open_writer(path, size=(composed.h, composed.w), fps=fps) as append:
+        for index in range(num_frames):
+            # Amid a frame's time: at its very beginning, rounding may show the one before.
+            picture_H_W_3 = torch.from_numpy(composed.get_frame((index + 0.5) / fps).astype("uint8"))
+            append(picture_H_W_3.permute(2, 0, 1)[None])
+    return Path(path)
 
 
 def _held(frames_T_3_H_W: Tensor, num_frames: int) -> Tensor:

@@ -20,25 +20,8 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from cosmos_nemo.media.pictures import Fit, Orientation, Size, VideoError, read_image, resize, to_unit
-from cosmos_nemo.media.probe import VideoProbe, VideoSource, open_video, probe_video
-
-__all__ = [
-    "Fit",
-    "Orientation",
-    "VideoError",
-    "VideoProbe",
-    "VideoSource",
-    "iter_frames",
-    "nearest_index",
-    "probe_video",
-    "read_frames",
-    "read_image",
-    "read_indices",
-    "resampled_indices",
-    "resize",
-    "to_unit",
-]
+from cosmos_nemo.media.pictures import Fit, Size, VideoError, resize
+from cosmos_nemo.media.probe import VideoProbe, VideoSource, open_video
 
 NEAR = 8  # frames; a keyframe this close ahead is reached sooner by decoding on than by seeking
 CAN_SKIP = "h264"  # its decoder can be told at every frame not to decode it if no other one needs it

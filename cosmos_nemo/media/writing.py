@@ -1,140 +1,140 @@
-"""Reads conditioning images and clips, and writes H.264 videos and PNG images, with PyAV and imageio."""
+"""Write H.264 videos and PNG images; the one place that drives a video encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import imageio.v3 as iio
-import torch
 from av.error import FFmpegError
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import staged
-from cosmos_nemo.media import frames
-from cosmos_nemo.media.pictures import VideoError, read_image, resize
-from cosmos_nemo.media.probe import probe_video
+from cosmos_nemo.media.pictures import Size
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif")
+AppendFrames = Callable[[Tensor], None]
+"""Appends frames_T_3_H_W, uint8 RGB, to a video."""
 
+BITEXACT = {"fflags": "+bitexact"}
+"""FFmpeg's container option that keeps dates and versions out of a file."""
 
-def read_frames(path: str | Path, *, last: int | None = None, first: int | None = None) -> Tensor:
-    """Decode an image, or the last or first frames of a video.
-
-    Args:
-        path: image or video file.
-        last: keep at most this many frames from the end.
-        first: stop after this many frames.
-
-    Returns:
-        frames_T_3_H_W, uint8 RGB; an image is one frame, and a video may hold fewer frames than asked for.
-
-    Raises:
-        UserError: no such file, unknown kind, or not readable.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"Input {path} does not exist; give an image ({', '.join(IMAGE_SUFFIXES)}) or a video.")
-    image = path.suffix.lower() in IMAGE_SUFFIXES
-    try:
-        if image:
-            return read_image(path)[None]
-        probe = probe_video(path)
-        count = min(value for value in (first, last, probe.num_frames) if value is not None)
-        start = probe.num_frames - count if last is not None else 0
-        return frames.read_frames(path, probe, start=start, num_frames=count).permute(1, 0, 2, 3)
-    except VideoError as error:
-        raise UserError(f"Input {'image' if image else 'video'} {path} cannot be read: {error}.") from error
+_ONE_THREAD_NO_LOOKAHEAD = {
+    # x264 splits its work, and so its output, by the number of threads. Its lookahead (B-frames, weighted prediction,
+    # macroblock trees) gave other bytes in one run of ten even with one thread.
+    "threads": "1",
+    "bf": "0",
+    "x264-params": "weightp=0:mbtree=0:rc-lookahead=0",
+}
 
 
-def cover_and_crop(frames_T_3_H_W: Tensor, height: int, width: int) -> Tensor:
-    """Scale to cover the target size (antialiased, size rounded up) and crop its centre.
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Settings of the H.264 encoder. The pixel format is always yuv420p, which every player shows."""
 
-    With ratio = max(width / w, height / h) nothing is distorted and no border appears.
-
-    Args:
-        frames_T_3_H_W: uint8 RGB.
-        height: target height.
-        width: target width.
-
-    Returns:
-        frames_T_3_H_W of the target size, uint8.
-    Source: cosmos-predict2, `cosmos_predict2/pipelines/video2world.py` (resize_input).
-    """
-    return resize(frames_T_3_H_W, (height, width), fit="cover_ceil")
+    crf: int = 18
+    """Quality, from 0 (lossless) to 51 (worst); 18 looks lossless."""
+    preset: str = "medium"
+    """x264's trade of time for size, such as "veryfast" or "medium"."""
+    keyframe_interval: int | None = None
+    """Frames between keyframes at most; None is FFmpeg's default."""
+    reproducible: bool = False
+    """Whether equal frames give equal bytes, on every run and machine; the file is larger for it."""
 
 
-def to_unit(frames_T_3_H_W: Tensor) -> Tensor:
-    """Frames uint8 [T, 3, H, W] -> video_1_3_T_H_W float32 in [-1, 1]."""
-    return frames.to_unit(frames_T_3_H_W.permute(1, 0, 2, 3)[None].contiguous())
+FOR_VIEWING = Encoding()
+"""For people to look at."""
 
 
-def to_bytes(video_1_3_T_H_W: Tensor) -> Tensor:
-    """Video in [-1, 1] -> frames_T_3_H_W uint8: the inverse of `to_unit`."""
-    frames = video_1_3_T_H_W[0].permute(1, 0, 2, 3)
-    return ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-
-
-def write_video(frames_T_3_H_W: Tensor, path: str | Path, *, fps: float, crf: int = 18) -> Path:
-    """Write an H.264 mp4 in pixel format yuv420p, which every player shows; complete or not at all.
+def write_video(frames_T_3_H_W: Tensor, path: str | Path, *, fps: float, encoding: Encoding = FOR_VIEWING) -> Path:
+    """Write an mp4, complete or not at all.
 
     Args:
         frames_T_3_H_W: uint8 RGB; height and width even.
-        path: target, replaced if it exists.
-        fps: frames per second.
-        crf: quality of the encoder, 0 lossless to 51 worst; 18 looks lossless.
+        path: Target, replaced if it exists.
+        fps: Frames per second.
+        encoding: Settings of the encoder.
 
     Returns:
-        the path.
+        The path.
 
     Raises:
-        UserError: odd size, or the encoder refused.
+        UserError: The size is odd, or the encoder refused.
     """
-    with open_writer(path, size=(frames_T_3_H_W.shape[2], frames_T_3_H_W.shape[3]), fps=fps, crf=crf) as write:
-        write(frames_T_3_H_W)
+    height, width = frames_T_3_H_W.shape[2:]
+    with open_writer(path, size=(height, width), fps=fps, encoding=encoding) as append:
+        append(frames_T_3_H_W)
     return Path(path)
 
 
 @contextmanager
 def open_writer(
-    path: str | Path, *, size: tuple[int, int], fps: float, crf: int = 18
-) -> Iterator[Callable[[Tensor], None]]:
-    """Write a video as `write_video` does, some frames at a time.
+    path: str | Path, *, size: Size, fps: float, encoding: Encoding = FOR_VIEWING
+) -> Iterator[AppendFrames]:
+    """Write an mp4, some frames at a time; it appears when the block ends well.
 
     Args:
-        path: target, replaced if it exists; it appears when the block ends well.
-        size: height and width, even.
-        fps: frames per second.
-        crf: quality of the encoder.
+        path: Target, replaced if it exists.
+        size: Height and width, even.
+        fps: Frames per second.
+        encoding: Settings of the encoder.
 
     Yields:
-        what appends frames_T_3_H_W, uint8 RGB.
+        A function that appends frames.
 
     Raises:
-        UserError: odd size, or the encoder refused.
+        UserError: The size is odd, or the encoder refused.
     """
-    path, (height, width) = Path(path), size
-    if height % 2 or width % 2:
-        raise UserError(f"An H.264 video needs an even size, not {height}x{width} (height x width).")
+    _check_size(size)
+    with _told_of(path), staged(path, overwrite=True) as temporary, _encoder(temporary, size, fps, encoding) as append:
+        yield append
+
+
+@contextmanager
+def encode_to(file: Path, *, size: Size, fps: float, encoding: Encoding) -> Iterator[AppendFrames]:
+    """Write an mp4 as `open_writer` does, but straight to `file`: for files that are temporary anyway."""
+    _check_size(size)
+    with _told_of(file), _encoder(file, size, fps, encoding) as append:
+        yield append
+
+
+@contextmanager
+def _encoder(file: Path, size: Size, fps: float, encoding: Encoding) -> Iterator[AppendFrames]:
+    options = {"crf": str(encoding.crf), "preset": encoding.preset}
+    if encoding.reproducible:
+        options |= _ONE_THREAD_NO_LOOKAHEAD
+    with av.open(str(file), mode="w", format="mp4", options=BITEXACT if encoding.reproducible else {}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        if encoding.keyframe_interval is not None:
+            stream.gop_size = encoding.keyframe_interval
+
+        def append(frames_T_3_H_W: Tensor) -> None:
+            for pixels_H_W_3 in frames_T_3_H_W.permute(0, 2, 3, 1).contiguous().numpy():
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels_H_W_3, format="rgb24")))
+
+        yield append
+        container.mux(stream.encode())
+
+
+@contextmanager
+def _told_of(path: str | Path) -> Iterator[None]:
+    """Raise a UserError that names the video when the encoder fails."""
     try:
-        with staged(path, overwrite=True) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"crf": str(crf), "preset": "medium"}
-
-            def write(frames_T_3_H_W: Tensor) -> None:
-                for pixels in frames_T_3_H_W.permute(0, 2, 3, 1).contiguous().numpy():
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-
-            yield write
-            container.mux(stream.encode())
+        yield
     except FFmpegError as error:
         raise UserError(f"The video {path} cannot be written: {error}.") from error
+
+
+def _check_size(size: Size) -> None:
+    height, width = size
+    if height % 2 or width % 2:
+        raise UserError(f"An H.264 video needs an even size, not {height}x{width} (height x width).")
 
 
 def write_image(frame_3_H_W: Tensor, path: str | Path) -> Path:

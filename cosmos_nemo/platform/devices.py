@@ -1,8 +1,10 @@
-"""What devices can do at most, from their makers' data sheets."""
+"""Choose a device, and know what devices can do at most, from their makers' data sheets."""
 
 from __future__ import annotations
 
 import torch
+
+from cosmos_nemo.errors import UserError
 
 PEAK_BF16_TFLOPS = {
     # Dense bf16, no sparsity, from NVIDIA's data sheets. The longest matching name wins.
@@ -21,6 +23,20 @@ PEAK_BF16_TFLOPS = {
     "A40": 149.7,
     "RTX 4090": 165.2,
 }
+
+
+def pick_device(wanted: str | None = None) -> str:
+    """Return the device that the user asked for; for None or "auto", the GPU if there is one.
+
+    Raises:
+        UserError: A GPU is asked for, and there is none.
+    """
+    available = torch.cuda.is_available()
+    if wanted in (None, "auto"):
+        return "cuda" if available else "cpu"
+    if wanted.startswith("cuda") and not available:
+        raise UserError(f"--device {wanted}: torch finds no CUDA device; use --device cpu.")
+    return wanted
 
 
 def device_peak_tflops() -> float | None:

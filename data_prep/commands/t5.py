@@ -33,10 +33,12 @@ def t5(
     if plan.todo:
         import torch
 
+        from cosmos_nemo.platform.devices import pick_device
+        from cosmos_nemo.platform.dtypes import compute_dtype
         from cosmos_nemo.tokenizers.text import load_t5
 
-        place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        encoder = load_t5(text_encoder, device=place, dtype=torch.bfloat16 if place == "cuda" else torch.float32)
+        place = pick_device(device)
+        encoder = load_t5(text_encoder, device=place, dtype=compute_dtype(place))
         with bar("embedding", plan.num_files) as advance:
             write_embeddings(
                 plan,

@@ -12,13 +12,14 @@ from cosmos_nemo.inference.autoregressive_plan import AutoregressivePlan, make_p
 from cosmos_nemo.inference.generate import generate, make_options
 from cosmos_nemo.inference.jobs import make_jobs
 from cosmos_nemo.inference.source import open_source
-from cosmos_nemo.media.writing import read_frames, to_unit, write_video
+from cosmos_nemo.media.clips import read_clip, to_video
+from cosmos_nemo.media.writing import write_video
 from cosmos_nemo.tokenizers.load import load_discrete_tokenizer, load_video_tokenizer
 from cosmos_nemo.tokenizers.tiny import write_tiny_wan
 from tests.checkpoints.networks import name_the_size
 from tests.distributed import run_ranks
-from tests.inference.tiny import moving_ramp
 from tests.inference.tiny_ar import NETWORK, PROMPTS, write_everything
+from tests.media.ramp import moving_ramp
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +57,23 @@ def test_a_video_its_strip_and_its_comparison_have_the_sizes_of_training(tiny, t
     places = {"strip": tmp_path / "strip.png", "comparison": tmp_path / "side.mp4"}
     result = run(choices(tiny, tmp_path, truth=tiny / "clip.mp4", offload_tokenizer=True, **places))
     assert result.paths == (tmp_path / "out.mp4", *places.values()) and result.seconds > 0
-    assert read_frames(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
-    assert read_frames(places["strip"]).shape[2] > 3 * 160, "three rows"
-    assert read_frames(places["comparison"]).shape == (17, 3, 32, 3 * 48)
+    assert read_clip(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
+    assert read_clip(places["strip"]).shape[2] > 3 * 160, "three rows"
+    assert read_clip(places["comparison"]).shape == (17, 3, 32, 3 * 48)
     assert decoded[0].unique().numel() > 5
 
 
 def test_generation_begins_with_the_tokens_of_the_given_frames(tiny, tmp_path, decoded):
     run(choices(tiny, tmp_path))
     tokenizer = load_video_tokenizer(tiny / "dv")
-    last = read_frames(tiny / "clip.mp4", last=9)
+    last = read_clip(tiny / "clip.mp4", last=9)
     resized = autoregressive.read_conditional_frames(tiny / "clip.mp4", count=9, height=32, width=48)
     assert len(last) == len(resized) == 9
     filled = torch.cat((resized, resized[-1:].expand(8, -1, -1, -1)))
-    expected = tokenizer.encode(to_unit(filled)).flatten()[: 2 * 2 * 3]
+    expected = tokenizer.encode(to_video(filled)).flatten()[: 2 * 2 * 3]
     assert torch.equal(decoded[0][:12], expected.long()) and len(decoded[0]) == 18
     run(choices(tiny, tmp_path, input=(tiny / "picture.png",), num_input_frames=1))
-    assert read_frames(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
+    assert read_clip(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
 
 
 def test_a_video_does_not_depend_on_its_batch_and_repeated_inputs_differ(tiny, tmp_path, decoded):

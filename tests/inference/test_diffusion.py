@@ -8,13 +8,15 @@ from cosmos_nemo.inference import diffusion as diffusion_module
 from cosmos_nemo.inference.conditioning import encode_conditional_frames
 from cosmos_nemo.inference.generate import generate
 from cosmos_nemo.inference.source import open_source
-from cosmos_nemo.media.writing import cover_and_crop, read_frames, to_unit, write_video
+from cosmos_nemo.media.clips import cover_and_crop, read_clip, to_video
+from cosmos_nemo.media.writing import write_video
 from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
 from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.wan import load_wan
 from tests.distributed import run_ranks
-from tests.inference.tiny import PROMPT, moving_ramp
+from tests.inference.tiny import PROMPT
+from tests.media.ramp import moving_ramp
 from tests.tokenizers.cosmos.clips import TinyCV8x8x8Config
 
 
@@ -55,8 +57,8 @@ def test_a_video_and_its_strip_are_written_with_the_sizes_of_training(tiny, tmp_
     strip = tmp_path / "strip.png"
     result = run(video_options(tiny, tmp_path, strip=strip, truth=tiny / "clip.mp4", num_conditional_frames=5))
     assert result.paths == (tmp_path / "out.mp4", strip) and result.seconds > 0
-    assert read_frames(tmp_path / "out.mp4").shape == (9, 3, 32, 48)
-    assert read_frames(strip).shape[2] > 3 * 160, "three rows"
+    assert read_clip(tmp_path / "out.mp4").shape == (9, 3, 32, 48)
+    assert read_clip(strip).shape[2] > 3 * 160, "three rows"
     assert sorted(os.listdir(tmp_path)) == ["out.mp4", "strip.png"]
 
 
@@ -66,7 +68,7 @@ def test_a_cosmos_tokenizer_serves_as_well(tiny, tmp_path):
     write_video(moving_ramp(17), tmp_path / "long.mp4", fps=8)
     options = video_options(tiny, tmp_path, input=(tmp_path / "long.mp4",), tokenizer=folder, num_frames=17)
     run({**options, "num_conditional_frames": 9})
-    assert read_frames(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
+    assert read_clip(tmp_path / "out.mp4").shape == (17, 3, 32, 48)
     with pytest.raises(UserError, match="5 is not possible with this video tokenizer; use 1 or 9"):
         run({**options, "num_conditional_frames": 5})
 
@@ -79,7 +81,7 @@ def test_a_tokenizer_that_makes_tokens_is_refused(tiny, tmp_path):
 
 def test_sizes_can_be_chosen(tiny, tmp_path):
     run(video_options(tiny, tmp_path, input=(tiny / "picture.png",), height=48, width=32, num_frames=5))
-    assert read_frames(tmp_path / "out.mp4").shape == (5, 3, 48, 32)
+    assert read_clip(tmp_path / "out.mp4").shape == (5, 3, 48, 32)
 
 
 def test_a_published_file_gives_the_same_video_as_the_run_it_came_from(tiny, tmp_path):
@@ -97,20 +99,20 @@ def test_a_published_file_gives_the_same_video_as_the_run_it_came_from(tiny, tmp
     # The text length is not in a published file (512 is assumed), so only the source is compared here.
     assert source.architecture.fields.items() <= open_source(tiny / "v2w").architecture.fields.items()
     run(other)
-    assert read_frames(tmp_path / "published.mp4").shape == (9, 3, 32, 48)
+    assert read_clip(tmp_path / "published.mp4").shape == (9, 3, 32, 48)
 
 
 def test_an_image_is_written(tiny, tmp_path):
     result = run(image_options(tiny, tmp_path, strip=tmp_path / "strip.png"))
     assert [path.name for path in result.paths] == ["out.png", "strip.png"]
-    assert read_frames(tmp_path / "out.png").shape == (1, 3, 32, 48)
+    assert read_clip(tmp_path / "out.png").shape == (1, 3, 32, 48)
 
 
 def test_the_seed_decides_the_result(tiny, tmp_path):
     pictures = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(image_options(tiny, tmp_path, output=tmp_path / f"{name}.png", seed=seed))
-        pictures.append(read_frames(tmp_path / f"{name}.png"))
+        pictures.append(read_clip(tmp_path / f"{name}.png"))
     assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])
 
 
@@ -144,7 +146,7 @@ def test_encoding_the_given_frames_alone_equals_encoding_the_filled_clip(tiny, c
     tokenizer = load_wan(tiny / "vae")
     frames = moving_ramp(count, 32, 48)
     filled = torch.cat([frames, frames[-1:].expand(9 - count, -1, -1, -1)])
-    whole = tokenizer.encode(to_unit(filled))
+    whole = tokenizer.encode(to_video(filled))
     given = encode_conditional_frames(frames, tokenizer, tokenizer.latent_frames(9))
     kept = 1 + (count - 1) // 4
     assert given.shape == whole.shape
@@ -172,7 +174,7 @@ def test_a_video_is_continued_from_its_end_or_compared_from_its_start(tiny, tmp_
     )
     changes = {name: tiny / value if name == "truth" else value for name, value in changes.items()}
     run(video_options(tiny, tmp_path, num_conditional_frames=5, **changes))
-    expected = cover_and_crop(read_frames(tiny / "clip.mp4")[frames], 32, 48)
+    expected = cover_and_crop(read_clip(tiny / "clip.mp4")[frames], 32, 48)
     assert torch.equal(seen[0], expected)
 
 
@@ -241,7 +243,7 @@ def test_two_ranks_generate_what_one_process_generates(tiny, tmp_path):
     results = run_ranks("tests.inference.ranks:generate_twice", 2, tensor, context, broken)
     assert [written for written, _ in results] == [[1, 1], [0, 0]], "only rank 0 writes"
     assert all("cannot be read" in error for _, error in results), "every rank ends with the reason"
-    expected = read_frames(tmp_path / "alone.mp4").float()
+    expected = read_clip(tmp_path / "alone.mp4").float()
     for name in ("tensor", "context"):
-        difference = (read_frames(tmp_path / f"{name}.mp4").float() - expected).abs()
+        difference = (read_clip(tmp_path / f"{name}.mp4").float() - expected).abs()
         assert difference.mean() < 0.5, name

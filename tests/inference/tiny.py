@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from cosmos_nemo.checkpoints.convert import load_published_into
 from cosmos_nemo.checkpoints.export import write_published
 from cosmos_nemo.checkpoints.megatron import save_imported
@@ -17,17 +14,11 @@ from cosmos_nemo.parallel.process import model_parallel_world
 from cosmos_nemo.runs.record import RunData
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
 from tests.checkpoints.networks import TINY_NAMED, model_of, random_published
+from tests.media.ramp import moving_ramp
 
 TEXT2IMAGE = {**TINY_NAMED, "video_condition": False}
 OBJECTIVES = {"v2w": Predict2Objective(state_t=3), "t2i": Predict2Objective.published("text2image")}
 PROMPT = "a red ball falls"
-
-
-def moving_ramp(num_frames: int, height: int = 48, width: int = 64) -> Tensor:
-    """Frames [T, 3, H, W], uint8, of a brightness ramp that moves; each frame differs."""
-    x = torch.arange(width)[None, None, None, :] + 8 * torch.arange(num_frames)[:, None, None, None]
-    tint = torch.tensor([1.0, 0.7, 0.4])[None, :, None, None]
-    return ((x % 128) * 2 * tint).expand(num_frames, 3, height, width).to(torch.uint8)
 
 
 def encoder_ref(path: Path) -> EncoderRef:

@@ -17,7 +17,8 @@ from cosmos_nemo.tokenizers.cosmos.jit import export_jit
 from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5
 from tests.checkpoints.networks import model_of, random_published
-from tests.inference.tiny import encoder_ref, moving_ramp
+from tests.inference.tiny import encoder_ref
+from tests.media.ramp import moving_ramp
 
 NETWORK: dict[str, Any] = {
     "family": "autoregressive",
