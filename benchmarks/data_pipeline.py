@@ -334,7 +334,7 @@ def write_embeddings(folder: pathlib.Path) -> None:
     """Embeddings of 60 tokens, as upstream stores them."""
     import torch
 
-    from data_prep.t5 import to_pickle
+    from data_prep.folders.t5 import to_pickle
 
     (folder / "t5_xxl").mkdir()
     for path in clips_of(folder):
@@ -360,7 +360,7 @@ def write_latents(folder: pathlib.Path) -> None:
 def find_sources(videos: pathlib.Path | None, folder: pathlib.Path) -> list[pathlib.Path]:
     """Videos to make the clips of: some that were given, or rendered scenes."""
     from cosmos_nemo.media.probe import probe_video
-    from data_prep.sample import SampleOptions, write_sample
+    from data_prep.demo.sample import SampleOptions, write_sample
 
     if videos is None:
         height, width = CLIP_SIZE

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import staged
-from cosmos_nemo.media.pictures import Size
+from cosmos_nemo.media.pictures import Size, VideoError
 
 AppendFrames = Callable[[Tensor], None]
 """Appends frames_T_3_H_W, uint8 RGB, to a video."""
@@ -135,6 +135,17 @@ def _check_size(size: Size) -> None:
     height, width = size
     if height % 2 or width % 2:
         raise UserError(f"An H.264 video needs an even size, not {height}x{width} (height x width).")
+
+
+def even_size(height: int, width: int) -> tuple[int, int]:
+    """Return the largest size that H.264 can hold within this one.
+
+    Raises:
+        VideoError: There is none.
+    """
+    if height < 2 or width < 2:
+        raise VideoError(f"unusable: a picture of {height}x{width} pixels")
+    return height - height % 2, width - width % 2
 
 
 def write_image(frame_3_H_W: Tensor, path: str | Path) -> Path:

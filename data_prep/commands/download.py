@@ -15,7 +15,7 @@ def download(
     workers: Annotated[int, typer.Option(help="Files at a time.")] = 8,
 ) -> None:
     """Fetch data sets and checkpoints from the Hugging Face hub. No other command here uses the network."""
-    from data_prep.download import ITEMS, fetch, lookup
+    from data_prep.folders.download import ITEMS, fetch, lookup
 
     if not names:
         width = max(map(len, ITEMS))

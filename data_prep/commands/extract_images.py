@@ -12,9 +12,9 @@ def extract_images(
     stride: Annotated[int, typer.Option(help="Frames from image to image.")] = 30,
 ) -> None:
     """Make a Text2Image dataset from the frames of videos."""
-    from data_prep import images
-    from data_prep.progress import bar
-    from data_prep.scan import find_media
+    from data_prep.commands.progress import bar
+    from data_prep.folders import images
+    from data_prep.folders.layout import find_media
 
     with bar("extracting", len(find_media(folder, images=False))) as advance:
         report = images.extract_images(folder, output, stride=stride, on_video=advance)

@@ -22,8 +22,8 @@ def hdvila(
     ] = None,
 ) -> None:
     """Cut captioned clips out of longer videos, by a file of clip descriptions in the form of HD-VILA-100M."""
-    from data_prep import hdvila as work
-    from data_prep.progress import bar
+    from data_prep.commands.progress import bar
+    from data_prep.folders import hdvila as work
 
     if not (do_clip or do_download):
         raise UserError("give --do-clip, --do-download, or both")

@@ -15,7 +15,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show task, counts, sizes and encoders of a dataset."""
-    from data_prep.describe import describe, lines
+    from data_prep.datasets.describe import describe, lines
 
     facts = describe(place, buckets=buckets)
     typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts)))

@@ -11,7 +11,7 @@ from cosmos_nemo.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from data_prep.inventory import Inventory, MediaFile
+    from data_prep.folders.inventory import Inventory, MediaFile
 
 MAX_ROWS = 20  # of each list; --json has everything
 
@@ -25,9 +25,9 @@ def inspect(
     """Say what is in a folder and which recipes its clips serve, before anything is done."""
     import json
 
-    from data_prep.inventory import take_inventory
-    from data_prep.progress import bar
-    from data_prep.scan import find_media
+    from data_prep.commands.progress import bar
+    from data_prep.folders.inventory import take_inventory
+    from data_prep.folders.layout import find_media
 
     if workers < 1:
         raise UserError(f"--workers {workers} must be at least 1")

@@ -12,8 +12,8 @@ def merge(
 ) -> None:
     """Make one dataset of several, which stay as they are. Their shards are shared, not copied, on one file system."""
     from cosmos_nemo.data.manifest import read_manifest
-    from data_prep.progress import bar
-    from data_prep.rebuild import merge as merge_datasets
+    from data_prep.commands.progress import bar
+    from data_prep.datasets.merge import merge as merge_datasets
 
     with bar("merging", sum(len(read_manifest(folder).shards) for folder in folders)) as advance:
         manifest, notes = merge_datasets(folders, output, on_shard=advance)

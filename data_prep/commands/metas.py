@@ -18,7 +18,7 @@ def metas(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace captions that say something else.")] = False,
 ) -> None:
     """Write captions to metas/NAME.txt, one for each video or image. Existing ones are kept."""
-    from data_prep.metas import write_captions, write_prompt
+    from data_prep.folders.metas import write_captions, write_prompt
 
     if (prompt is None) == (from_json is None):
         raise UserError("give either --prompt TEXT or --from-json FILE")

@@ -16,7 +16,7 @@ def preview(
     ] = None,
 ) -> None:
     """Draw a contact sheet of samples with their captions."""
-    from data_prep.preview import write_preview
+    from data_prep.datasets.preview import write_preview
 
     count, method = write_preview(
         folder, output, num_samples=num_samples, num_frames=num_frames, video_tokenizer=video_tokenizer

@@ -16,8 +16,8 @@ def sample(
     width: Annotated[int, typer.Option(help="Pixels.")] = 96,
 ) -> None:
     """Render an example dataset: bouncing balls, pendulums, collisions, ramps and throws, with captions."""
-    from data_prep.progress import bar
-    from data_prep.sample import SampleOptions, write_sample
+    from data_prep.commands.progress import bar
+    from data_prep.demo.sample import SampleOptions, write_sample
 
     options = SampleOptions(
         num_videos=num_videos, seed=seed, num_frames=num_frames, fps=fps, height=height, width=width

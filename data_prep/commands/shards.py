@@ -61,9 +61,9 @@ def shards(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset made with other settings.")] = False,
 ) -> None:
     """Make an Energon dataset of a folder of videos: latents, token ids or raw video, as the recipe needs."""
-    from data_prep.options import options_for
-    from data_prep.progress import ShardProgress, print_report
-    from data_prep.shards import make_shards
+    from data_prep.commands.progress import ShardProgress, print_report
+    from data_prep.making.options import options_for
+    from data_prep.making.shards import make_shards
 
     options = options_for(
         family,

@@ -15,8 +15,8 @@ def split(
 ) -> None:
     """Copy a dataset with another train/val split, by a hash of the source video: no video is on both sides."""
     from cosmos_nemo.data.manifest import read_manifest
-    from data_prep.progress import bar
-    from data_prep.rebuild import split_again
+    from data_prep.commands.progress import bar
+    from data_prep.datasets.split import split_again
 
     with bar("splitting", sum(shard.samples for shard in read_manifest(folder).shards)) as advance:
         manifest = split_again(

@@ -22,8 +22,8 @@ def t5(
 
     `shards` needs none of this: it embeds captions itself, and takes these files where it is given no --text-encoder.
     """
-    from data_prep.progress import bar
-    from data_prep.t5 import FOLDER, plan_embeddings, write_embeddings
+    from data_prep.commands.progress import bar
+    from data_prep.folders.t5 import FOLDER, plan_embeddings, write_embeddings
 
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size} must be at least 1")

@@ -12,7 +12,7 @@ def tiny_text_encoder(
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
 ) -> None:
     """Make a tiny T5 with random weights, which tells captions apart and knows nothing else. Not for real training."""
-    from data_prep.text_encoder import write_text_encoder
+    from data_prep.demo.text_encoder import write_text_encoder
 
     count = write_text_encoder(folder, captions=captions, seed=seed)
     typer.echo(f"{folder}: knows the words of {count} captions")

@@ -28,8 +28,8 @@ def verify(
     from rich.table import Table
 
     from cosmos_nemo.data.manifest import read_manifest
-    from data_prep.progress import bar
-    from data_prep.verify import verify as find_problems
+    from data_prep.commands.progress import bar
+    from data_prep.datasets.verify import verify as find_problems
 
     manifest = read_manifest(folder)
     with bar("verifying", len(manifest.shards)) as advance:
@@ -49,7 +49,7 @@ def verify(
 
 
 def _repair(folder: Path) -> None:
-    from data_prep.repair import repair
+    from data_prep.datasets.repair import repair
 
     lost = repair(folder)
     for name, count in lost.items():

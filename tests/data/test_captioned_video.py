@@ -15,8 +15,8 @@ from cosmos_nemo.data.raw_video import ClipWindow
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
-from data_prep.options import options_for
-from data_prep.shards import make_shards
+from data_prep.making.options import options_for
+from data_prep.making.shards import make_shards
 from tests.data_prep.conftest import add_clip
 
 WINDOW = ClipWindow(num_frames=5, height=32, width=48, space="stretch", time="start")

@@ -11,7 +11,7 @@ import torch
 from cosmos_nemo.data.schema import DiffusionSample, from_parts
 from cosmos_nemo.media.writing import Encoding, write_video
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
-from data_prep.options import ShardOptions
+from data_prep.making.options import ShardOptions
 
 
 @pytest.fixture(scope="session")

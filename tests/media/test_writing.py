@@ -10,7 +10,7 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.media.clips import read_clip
 from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.media.writing import Encoding, encode_to, open_writer, write_image, write_video
-from data_prep.mp4 import ENCODING as OF_SHARDS
+from data_prep.making.mp4 import ENCODING as OF_SHARDS
 from tests.media.ramp import moving_ramp
 
 

@@ -1,0 +1,26 @@
+"""Choose what is held out for validation, by a hash: equal names and seeds give equal choices."""
+
+import hashlib
+
+from cosmos_nemo.errors import UserError
+
+
+def hold_out(names: set[str], fraction: float, seed: int) -> set[str]:
+    """The share of `names` that is for validation, by hash: at least one and not all, where there are two.
+
+    Raises:
+        UserError: the fraction is no fraction.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"--val-fraction {fraction} must be at least 0 and below 1")
+    ranked = sorted(names, key=lambda name: (keyed_number(seed, "split", name), name))
+    num_val = round(fraction * len(names))
+    if fraction > 0 and len(names) > 1:
+        num_val = min(max(num_val, 1), len(names) - 1)
+    return set(ranked[:num_val])
+
+
+def keyed_number(seed: int, *keys: str) -> int:
+    """A number that depends on its arguments alone, in [0, 2**64)."""
+    text = "\0".join((str(seed), *keys))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
