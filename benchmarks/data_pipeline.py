@@ -360,7 +360,8 @@ def write_latents(folder: pathlib.Path) -> None:
 def find_sources(videos: pathlib.Path | None, folder: pathlib.Path) -> list[pathlib.Path]:
     """Videos to make the clips of: some that were given, or rendered scenes."""
     from cosmos_nemo.media.probe import probe_video
-    from data_prep.demo.sample import SampleOptions, write_sample
+    from data_prep.demo.options import SampleOptions
+    from data_prep.demo.sample import write_sample
 
     if videos is None:
         height, width = CLIP_SIZE

@@ -23,10 +23,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
-
-import typer
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -51,12 +48,14 @@ def takes(
     Returns:
         A decorator for the command.
     """
-    types_, texts = typing.get_type_hints(kind, include_extras=True), field_texts(kind)
+    import typer
+
+    annotations, texts = typing.get_type_hints(kind), field_texts(kind)
     parameters = []
     for field in dataclasses.fields(kind):
         if field.name in without:
             continue
-        default, annotation, shown = _default(field), types_[field.name], True
+        default, annotation, shown = _default(field), annotations[field.name], True
         if field.name in decided_by:
             default, annotation, shown = None, annotation | None, decided_by[field.name]
         if field.name in arguments:
@@ -84,6 +83,8 @@ def takes_any_of(
     Returns:
         A decorator for the command.
     """
+    import typer
+
     owners: dict[str, list[str]] = {}
     for name, kind in kinds.items():
         for field in dataclasses.fields(kind):
@@ -98,7 +99,7 @@ def takes_any_of(
         default = _default(field)
         text = field_texts(kind)[name]
         text = text if name in shared else f"[{', '.join(owners[name])}] {text}"
-        if default not in (inspect.Parameter.empty, None, False):
+        if not any(default is nothing for nothing in (inspect.Parameter.empty, None, False)):
             text = f"{text}  [default: {default}]"
         required = default is inspect.Parameter.empty and name in shared
         info = typer.Option(*flags.get(name, (flag(name),)), help=text)
@@ -123,7 +124,7 @@ def field_texts(kind: type) -> dict[str, str]:
 
 
 def flag(field: str) -> str:
-    """Return a field's name on the command line."""
+    """Return a field's name on the command line, for messages too."""
     return f"--{field.replace('_', '-')}"
 
 
@@ -144,8 +145,10 @@ def with_parameters(command: Command, parameters: Sequence[inspect.Parameter]) -
         for own in inspect.signature(command).parameters.values()
         if own.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    command.__signature__ = inspect.Signature([*own, *parameters])  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: each.annotation for each in [*own, *parameters]}
+    # What must be given comes first in the help text.
+    together = sorted([*own, *parameters], key=lambda each: each.default is not each.empty)
+    command.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in together}
     return command
 
 

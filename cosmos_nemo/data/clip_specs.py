@@ -16,7 +16,7 @@ class ClipSpec:
     num_frames: int  # pixel frames of a clip; of raw video, the frames that training needs at least
     height: int | None  # pixels; None leaves them as they are, training crops
     width: int | None
-    fit: str = "stretch"  # how frames become that size; see `frames.Fit`
+    fit: str = "stretch"  # how frames become that size; see `media.fit.Fit`
     text_length: int | None = None  # tokens; None for models without text
     size_multiple: int = 16  # height and width are multiples of it: the tokenizer's compression times the patch
 

@@ -18,8 +18,9 @@ from cosmos_nemo.data.loader import CookedSample, SampleTaskEncoder, SkippedSamp
 from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.data.schema import SampleError, VideoSample, sample_id
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.fit import Fit
 from cosmos_nemo.media.frames import read_indices
-from cosmos_nemo.media.pictures import Fit, VideoError, read_image, resize, to_unit
+from cosmos_nemo.media.pictures import VideoError, read_image, resize, to_unit
 from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.numerics.keyed import generator
 

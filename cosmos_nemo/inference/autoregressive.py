@@ -222,7 +222,7 @@ def sample_ids(tokens: Sequence[Tensor], prompts: Sequence[str | None]) -> list[
     ids = []
     for own, prompt in zip(tokens, prompts, strict=True):
         content = own.numpy().tobytes() + (prompt or "").encode()
-        key = hashlib.blake2b(content + seen[content].to_frames(4, "little"), digest_size=7).digest()
+        key = hashlib.blake2b(content + seen[content].to_bytes(4, "little"), digest_size=7).digest()
         seen[content] += 1
         ids.append(int.from_bytes(key, "little"))
     return ids

@@ -11,7 +11,7 @@ from cosmos_nemo.inference.options import CommonOptions, require_file
 
 @dataclass(kw_only=True)
 class AutoregressiveOptions(CommonOptions):
-    """Generations with an autoregressive model. A None takes the training run's value, or the published default.
+    """Generations with an autoregressive model. None means the training run's value, or else the published default.
 
     Numbers are those of Cosmos-Predict1 `autoregressive/inference/base.py`.
     """
@@ -19,17 +19,15 @@ class AutoregressiveOptions(CommonOptions):
     input: tuple[Path, ...] = ()
     """Images or videos that the generated videos continue, one video each."""
     batch_input: Path | None = None
-    """File with a line of JSON per video: `visual_input` (or `input`), and for networks that read text `prompt`."""
-    prompt: str | None = None
-    """What should be seen, for networks that read text; of inputs that bring no prompt of their own."""
+    """File of lines {"visual_input": FILE, "prompt": TEXT}, one per video; --prompt serves lines without a prompt."""
     num_input_frames: int = 9
-    """Pixel frames of the input that are kept: 1, or 9 (two latent frames), which the models are trained for."""
+    """Frames kept from the input: 1 or 9, which the models are trained for."""
     top_p: float = 0.8
     """Draw from the most likely tokens that together reach this probability."""
     temperature: float = 1.0
-    """Divides the logits; 0 always takes the most likely token."""
+    """Divide the logits by this; 0 always takes the most likely token."""
     batch_size: int = 4
-    """Videos generated at once; does not change them."""
+    """Videos generated at once; their number does not change them."""
     offload_tokenizer: bool = False
     """Free the tokenizer's memory while tokens are generated, and load it again to decode them."""
 

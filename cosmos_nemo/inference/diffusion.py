@@ -19,14 +19,8 @@ from cosmos_nemo.inference.conditioning import (
     first_frames_mask,
     read_conditional_frames,
 )
-from cosmos_nemo.inference.diffusion_options import (
-    TEXT2IMAGE,
-    VIDEO2WORLD,
-    DiffusionOptions,
-    Plan,
-    check_output,
-)
-from cosmos_nemo.inference.diffusion_plan import make_plan
+from cosmos_nemo.inference.diffusion_options import TEXT2IMAGE, VIDEO2WORLD, DiffusionOptions, check_output
+from cosmos_nemo.inference.diffusion_plan import Plan, make_plan
 from cosmos_nemo.inference.options import GenerateResult
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.sampling import sample_latents
@@ -134,6 +128,7 @@ def _encode(options: DiffusionOptions, plan: Plan, device: torch.device) -> _Inp
     count = (
         conditional_latent_frames(options.num_conditional_frames, tokenizer, plan.objective) if given is not None else 0
     )
+    assert options.prompt is not None, "the options see to it"
     text, uncond = _encode_text(options.prompt, plan, device)
     inputs = _Inputs(
         latent_T_H_W=(frames, plan.height // scale, plan.width // scale),

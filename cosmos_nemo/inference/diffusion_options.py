@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.inference.options import CommonOptions, require_file, require_multiple
+from cosmos_nemo.inference.options import CommonOptions, require_file
 from cosmos_nemo.media.suffixes import is_image
 
 VIDEO2WORLD, TEXT2IMAGE = "video2world", "text2image"
@@ -20,27 +18,25 @@ SIZE_MULTIPLE = 16
 
 @dataclass(kw_only=True)
 class DiffusionOptions(CommonOptions):
-    """One generation with a diffusion model. A None takes the training run's value, or the task's published default."""
+    """One generation with a diffusion model. None means the training run's value, or else the published default."""
 
-    prompt: str
-    """What should be seen; required."""
     input: Path | None = None
     """Image or video that the generated video continues; Video2World only, and required there."""
     negative_prompt: str | None = None
-    """What should not be seen. None: the published one for Video2World, nothing for Text2Image. Empty: Video2World is
-    not guided at all, Text2Image is guided away from a zero text embedding, as in the published pipelines."""
+    """What should not be seen; if omitted, the published words for video, and nothing for images. An empty text turns
+    guidance off for video, and for images guides away from an embedding of zeros, as the published pipelines do."""
     num_steps: int = 35
-    """Sampler steps; each costs two network passes with guidance, one without."""
+    """Steps of the sampler; each costs two passes of the network with guidance, one without."""
     sampler: str | None = None
-    """Integrator; None: the published one, `2ab` for Predict2, which has `euler`, too."""
+    """Integrator, 2ab or euler; if omitted, the published one, 2ab."""
     guidance: float | None = None
-    """g; None: 7 for Video2World, 4 for Text2Image."""
+    """Strength of guidance, 0 for none; if omitted, 7 for video and 4 for images."""
     num_conditional_frames: int = 1
-    """Pixel frames of the input that are kept: 1, or those of two latent frames (5 with Wan 2.1, 9 with CV8x8x8)."""
+    """Frames kept from the input: 1, 5 (Wan) or 9 (CV8x8x8)."""
     task: str = "auto"
-    """`video2world` or `text2image`; `auto` asks the checkpoint."""
+    """What the checkpoint must be: video2world or text2image; auto accepts both."""
     context_parallel_size: int = 1
-    """Under torchrun: ranks that share the tokens of the video."""
+    """Ranks that share the tokens of the video, under torchrun."""
 
     def __post_init__(self) -> None:
         """Reject what is wrong whatever the checkpoint says.
@@ -50,7 +46,7 @@ class DiffusionOptions(CommonOptions):
         """
         super().__post_init__()
         if not self.prompt or not self.prompt.strip():
-            raise UserError("The prompt is empty; say what should be seen with --prompt.")
+            raise UserError("The prompt is missing; say what should be seen with --prompt or --prompt-file.")
         if self.task not in ("auto", *TASKS):
             raise UserError(f"--task {self.task} is unknown; use auto, {' or '.join(TASKS)}.")
         if self.num_conditional_frames < 1:
@@ -58,32 +54,6 @@ class DiffusionOptions(CommonOptions):
         if self.num_steps < 1:
             raise UserError(f"--num-steps {self.num_steps} must be at least 1; the published value is 35.")
         require_file("input", self.input)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The options with every blank filled in."""
-
-    task: str
-    height: int
-    width: int
-    num_frames: int
-    fps: float
-    guidance: float
-    negative_prompt: str
-    tokenizer: Path
-    text_encoder: Path
-    text_length: int
-    objective: Objective[Any]
-
-    def __post_init__(self) -> None:
-        """Check sizes.
-
-        Raises:
-            UserError: naming the flag and the nearest legal values.
-        """
-        require_multiple("height", self.height, SIZE_MULTIPLE)
-        require_multiple("width", self.width, SIZE_MULTIPLE)
 
 
 def check_output(output: Path, task: str) -> None:

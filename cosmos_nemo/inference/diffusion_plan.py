@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cosmos_nemo.diffusion import objective_from_json
 from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.family import Published
-from cosmos_nemo.inference.diffusion_options import TEXT2IMAGE, DiffusionOptions, Plan
+from cosmos_nemo.inference.diffusion_options import SIZE_MULTIPLE, TEXT2IMAGE, DiffusionOptions
+from cosmos_nemo.inference.options import require_multiple
 from cosmos_nemo.inference.source import Defaults, Source, run_values
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The options with every blank filled in."""
+
+    task: str
+    height: int
+    width: int
+    num_frames: int
+    fps: float
+    guidance: float
+    negative_prompt: str
+    tokenizer: Path
+    text_encoder: Path
+    text_length: int
+    objective: Objective[Any]
+
+    def __post_init__(self) -> None:
+        """Check sizes.
+
+        Raises:
+            UserError: naming the flag and the nearest legal values.
+        """
+        require_multiple("height", self.height, SIZE_MULTIPLE)
+        require_multiple("width", self.width, SIZE_MULTIPLE)
 
 
 def make_plan(options: DiffusionOptions, source: Source) -> Plan:

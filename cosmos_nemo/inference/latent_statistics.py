@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.inference.tokenizer_options import LatentStatisticsOptions
 from cosmos_nemo.media.frames import read_frames
 from cosmos_nemo.media.pictures import VideoError, to_unit
 from cosmos_nemo.media.probe import probe_video
@@ -16,7 +17,6 @@ from cosmos_nemo.media.suffixes import VIDEO_SUFFIXES
 from cosmos_nemo.platform.devices import pick_device
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD, write_mean_std
 from cosmos_nemo.tokenizers.cosmos.tokenizer import (
-    CHUNK_FRAMES,
     ContinuousVideoTokenizer,
     latent_statistics,
     load_cosmos_tokenizer,
@@ -25,41 +25,25 @@ from cosmos_nemo.tokenizers.cosmos.tokenizer import (
 logger = logging.getLogger(__name__)
 
 
-def write_latent_statistics(
-    tokenizer: Path,
-    videos: Iterable[Path],
-    *,
-    num_frames: int = CHUNK_FRAMES,
-    max_videos: int = 100,
-    overwrite: bool = False,
-    device: str | None = None,
-) -> str:
+def write_latent_statistics(options: LatentStatisticsOptions) -> str:
     """Write `mean_std.pt` into a tokenizer's folder.
 
-    Args:
-        tokenizer: the folder.
-        videos: files, and folders of files.
-        num_frames: taken from the start of each, at most.
-        max_videos: stop after this many.
-        overwrite: replace statistics that are there.
-        device: None is CUDA if there is any.
-
     Returns:
-        a line saying what was written.
+        A line saying what was written.
 
     Raises:
-        UserError: statistics are there already, the tokenizer has no continuous latents, or no video can be read.
+        UserError: There are statistics already, the tokenizer has no continuous latents, or no video can be read.
     """
-    folder = tokenizer.expanduser()
-    if (folder / MEAN_STD).exists() and not overwrite:
-        raise UserError(f"{folder / MEAN_STD} exists already; give --overwrite to replace it")
-    loaded = load_cosmos_tokenizer(folder, device=pick_device(device))
+    folder = options.tokenizer.expanduser()
+    if (folder / MEAN_STD).exists() and not options.overwrite:
+        raise UserError(f"{folder / MEAN_STD} exists already; give --overwrite to replace it.")
+    loaded = load_cosmos_tokenizer(folder, device=pick_device(options.device))
     if not isinstance(loaded, ContinuousVideoTokenizer):
-        raise UserError(f"{folder} is a {loaded.config.name} tokenizer; tokens need no statistics")
+        raise UserError(f"{folder} is a {loaded.config.name} tokenizer; tokens need no statistics.")
     plain = loaded.without_statistics()
-    files = _files(videos)[:max_videos]
+    files = _files(options.videos)[: options.max_videos]
     used: list[Path] = []
-    mean, std = latent_statistics(plain, _clips(files, plain, num_frames, used))
+    mean, std = latent_statistics(plain, _clips(files, plain, options.num_frames, used))
     write_mean_std(folder, (mean, std))
     return f"wrote {folder / MEAN_STD}: {len(used)} of {len(files)} videos, standard deviation {std.mean():.3f}"
 

@@ -1,54 +1,61 @@
-"""What a user may choose whatever the model is, and what comes back."""
+"""What a user may choose for any model, and what generation returns."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.options import flag
 
 INPUT_FRAMES = ("auto", "first", "last")
 
 
 @dataclass(kw_only=True)
 class CommonOptions:
-    """Choices that every family of models has. A None takes the training run's value, or the published default."""
+    """Options of every model. None means the value of the training run, or else the published default."""
 
     checkpoint: Path
-    """Run folder, its `checkpoints`, an `iter_*` folder, or published weights in any layout."""
+    """Run folder, one of its iter_* folders, or published weights in any layout."""
     output: Path
-    """File to write. Replaced if it exists."""
-    truth: Path | None = None
-    """The real video (or image), only shown in the strip and the comparison."""
-    strip: Path | None = None
-    """PNG to write with input, generated and true frames side by side."""
-    comparison: Path | None = None
-    """mp4 to write that plays the same rows side by side; videos only."""
-    strip_frames: int = 8
-    """Columns of the strip."""
-    input_frames: str = "auto"
-    """Which frames of an input video are kept: its `last` ones, to continue it as the published pipelines do, or its
-    `first` ones. `auto`: the last ones, unless `truth` is the same video, whose beginning can be compared only."""
+    """The .mp4 (or .png for an image) to write, replaced if it exists; for several inputs a folder."""
+    prompt: str | None = None
+    """What should be seen, in words."""
+    prompt_file: Path | None = None
+    """Text file that holds the prompt."""
     seed: int = 0
-    """Seed of all that is drawn."""
+    """Seed of everything that is drawn at random."""
+    truth: Path | None = None
+    """The real video (or image), shown in the strip and the comparison."""
+    strip: Path | None = None
+    """Also write a PNG with input, generated and true frames side by side."""
+    strip_frames: int = 8
+    """Frames in the strip."""
+    comparison: Path | None = None
+    """Also write an mp4 that plays the same side by side."""
+    input_frames: str = "auto"
+    """Frames of an input video to keep: its last ones, to continue it, or its first ones; auto keeps the last ones,
+    unless the input is also --truth."""
     tokenizer: Path | None = None
-    """Video tokenizer; None: the one that encoded the training data."""
+    """Video tokenizer; if omitted, the one of the training data."""
     text_encoder: Path | None = None
-    """T5 encoder; None: the one that encoded the training data."""
+    """T5 encoder; if omitted, the one of the training data."""
     height: int | None = None
-    """Pixels, a multiple of 16."""
+    """Height in pixels, a multiple of 16; if omitted, that of the training data."""
     width: int | None = None
-    """Pixels, a multiple of 16."""
+    """Width in pixels, a multiple of 16; if omitted, that of the training data."""
     num_frames: int | None = None
-    """Pixel frames of the result, those that are given included."""
+    """Frames of the result, the given ones included: 4k+1 with Wan, 8k+1 with Cosmos tokenizers; if omitted, as many
+    as in the training data."""
     fps: float | None = None
-    """Frames per second of the written video."""
+    """Frames per second of the written video; if omitted, those of the training data."""
     ema: bool = False
-    """Take the averaged weights."""
+    """Use the averaged weights."""
     dtype: str | None = None
-    """Compute dtype, `float32` or `bfloat16`; None: bfloat16 on a GPU, float32 on a CPU."""
+    """Number format of weights and arithmetic, float32 or bfloat16; if omitted, bfloat16 on a GPU, float32 on a CPU."""
     tensor_model_parallel_size: int | None = None
-    """Under torchrun: ranks that share the weights; None: all there are."""
+    """Ranks that share the weights, under torchrun; if omitted, all there are."""
 
     def __post_init__(self) -> None:
         """Reject what is wrong whatever the checkpoint says.
@@ -69,6 +76,23 @@ class CommonOptions:
         if self.fps is not None and self.fps <= 0:
             raise UserError(f"--fps {self.fps} must be positive.")
         require_file("truth", self.truth)
+        self._read_prompt()
+
+    def _read_prompt(self) -> None:
+        """Take the prompt from its file; a prompt that is the name of a file is hardly meant as words."""
+        if self.prompt is not None and os.path.isfile(self.prompt):
+            raise UserError(f"--prompt {self.prompt} is a file; give --prompt-file {self.prompt} to use its text.")
+        if self.prompt_file is None:
+            return
+        if self.prompt is not None:
+            raise UserError("--prompt and --prompt-file are both given; omit one of them.")
+        require_file("prompt_file", self.prompt_file)
+        try:
+            self.prompt = self.prompt_file.read_text(encoding="utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            raise UserError(f"--prompt-file {self.prompt_file} is not a text file in UTF-8.") from error
+        if not self.prompt:
+            raise UserError(f"--prompt-file {self.prompt_file} is empty; write the prompt into it.")
 
     def takes_first_frames(self, input: Path | None) -> bool:
         """Whether the first frames of an input video are kept, not the last."""
@@ -94,7 +118,7 @@ def require_file(name: str, path: Path | None) -> None:
         UserError: naming the flag.
     """
     if path is not None and not path.is_file():
-        raise UserError(f"--{name.replace('_', '-')} {path} does not exist.")
+        raise UserError(f"{flag(name)} {path} does not exist.")
 
 
 def require_multiple(name: str, size: int, multiple: int) -> None:

@@ -14,35 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.inference.tokenizer_options import ReconstructOptions
 from cosmos_nemo.media.clips import to_frames, to_video
 from cosmos_nemo.media.frames import iter_frames
 from cosmos_nemo.media.pictures import VideoError
 from cosmos_nemo.media.probe import VideoProbe, probe_video
 from cosmos_nemo.media.writing import open_writer
 from cosmos_nemo.platform.devices import pick_device
-from cosmos_nemo.tokenizers.cosmos.tokenizer import CHUNK_FRAMES, Coded
+from cosmos_nemo.tokenizers.cosmos.tokenizer import Coded
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
 from cosmos_nemo.tokenizers.losses import metrics
 
 FALLBACK_FPS = 24.0  # of files that do not say theirs
 WHOLE_WINDOW = 33  # frames at once of a tokenizer that cannot take a video piece by piece (Wan: 4k+1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconstructOptions:
-    """What to reconstruct, and how."""
-
-    tokenizer: Path
-    input: Path
-    output: Path
-    chunk_frames: int = CHUNK_FRAMES
-    """Frames after which coding starts afresh; the published tokenizers were trained on at most 121."""
-    max_frames: int | None = None
-    """Stop after this many."""
-    device: str | None = None
-    """None is CUDA if there is any."""
-    dtype: torch.dtype | None = None
-    """Of weights and arithmetic; None as `load_video_tokenizer` chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +69,7 @@ def reconstruct(options: ReconstructOptions) -> ReconstructResult:
     if not source.is_file():
         raise UserError(f"no video at {source}")
     device = pick_device(options.device)
-    tokenizer: Any = load_video_tokenizer(options.tokenizer, device=device, dtype=options.dtype)
+    tokenizer: Any = load_video_tokenizer(options.tokenizer, device=device)
     try:
         probe = probe_video(source)
         return _run(options, tokenizer, probe, source, output)

@@ -16,6 +16,7 @@ from cosmos_nemo.checkpoints.published import read_published
 from cosmos_nemo.checkpoints.shapes import published_architecture
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
+from cosmos_nemo.options import flag
 from cosmos_nemo.runs.layout import CheckpointInfo, find_checkpoint, is_training_checkpoint
 from cosmos_nemo.runs.record import RunRecord
 
@@ -96,7 +97,7 @@ class Defaults:
         """
         value = self.values.get(name) if given is None else given
         if value is None:
-            raise UserError(f"The checkpoint does not say its {name}; give --{name.replace('_', '-')}.")
+            raise UserError(f"The checkpoint does not say its {name}; give {flag(name)}.")
         return value
 
     def encoder(self, name: str, given: Path | None) -> Path:
@@ -105,15 +106,14 @@ class Defaults:
         Raises:
             UserError: it is not known, or not there.
         """
-        flag = f"--{name.replace('_', '-')}"
         path = given or self.values.get(name)
         if path is None:
             words = name.replace("_", " ")
-            raise UserError(f"The checkpoint does not say which {words} belongs to it; give {flag} PATH.")
+            raise UserError(f"The checkpoint does not say which {words} belongs to it; give {flag(name)} PATH.")
         path = Path(path)
         if not path.exists():
             reason = "does not exist" if given else "was used in training but is not there any more"
-            raise UserError(f"{flag} {path} {reason}; give {flag} PATH.")
+            raise UserError(f"{flag(name)} {path} {reason}; give {flag(name)} PATH.")
         return path
 
 

@@ -20,7 +20,8 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from cosmos_nemo.media.pictures import Fit, Size, VideoError, resize
+from cosmos_nemo.media.fit import Fit
+from cosmos_nemo.media.pictures import Size, VideoError, resize
 from cosmos_nemo.media.probe import VideoProbe, VideoSource, open_video
 
 NEAR = 8  # frames; a keyframe this close ahead is reached sooner by decoding on than by seeking

@@ -6,23 +6,15 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosmos_nemo.media.fit import Fit
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
-
-Fit = Literal["stretch", "cover", "cover_ceil"]
-"""How a picture becomes another size.
-
-- `stretch`: exactly the size, whatever that does to the aspect ratio; bilinear. Cosmos-Predict2's training data.
-- `cover`: scaled by max(W/w, H/h), sizes rounded to the nearest, bicubic; then the centre is cut out. The training data
-  of the autoregressive models.
-- `cover_ceil`: the same with sizes rounded up, bilinear. The conditioning frames of both at inference.
-"""
 
 _FILTER = {"stretch": "bilinear", "cover": "bicubic", "cover_ceil": "bilinear"}
 _ROUND: dict[str, Callable[[float], int]] = {"cover": lambda x: int(x + 0.5), "cover_ceil": math.ceil}

@@ -1,11 +1,14 @@
 """What a video tokenizer offers, whatever network is inside."""
 
-from pathlib import Path
-from typing import Protocol
+from __future__ import annotations
 
-from torch import Tensor
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from cosmos_nemo.errors import UserError
+
+if TYPE_CHECKING:  # options are checked without torch
+    from torch import Tensor
 
 
 class AnyVideoTokenizer(Protocol):

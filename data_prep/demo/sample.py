@@ -2,38 +2,21 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import WORKPLACE, remove_debris, write_json, write_text
+from cosmos_nemo.media.writing import Encoding, write_video
+from data_prep.demo.draw import draw_scene
+from data_prep.demo.options import SampleOptions
+from data_prep.demo.scenes import SCENES
 
 SETTINGS_NAME = "sample.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """What the example dataset looks like."""
-
-    num_videos: int = 32
-    seed: int = 0
-    num_frames: int = 25  # some more than a training clip of 17, so that its start can vary
-    fps: float = 16.0  # of Cosmos-Predict2's clips
-    height: int = 64
-    width: int = 96
-
-    def __post_init__(self) -> None:
-        """Reject what cannot be drawn or encoded."""
-        if self.num_videos < 1:
-            raise UserError(f"--num-videos {self.num_videos} makes no dataset; use 1 or more")
-        if self.num_frames < 2:
-            raise UserError(f"--num-frames {self.num_frames} shows no motion; use 2 or more")
-        if self.fps <= 0:
-            raise UserError(f"--fps {self.fps} must be positive")
-        if self.height < 16 or self.width < 16 or self.height % 2 or self.width % 2:
-            raise UserError(f"--height {self.height} --width {self.width} must be even numbers from 16 up")
+ENCODING = Encoding(crf=12, preset="veryfast", reproducible=True)
 
 
 def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[str], None] = lambda name: None) -> int:
@@ -49,18 +32,11 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
     Raises:
         UserError: `folder` holds something else.
     """
-    import torch
-
-    from cosmos_nemo.media.writing import Encoding, write_video
-    from data_prep.demo.draw import draw_scene
-    from data_prep.demo.scenes import SCENES
-
     _claim(folder, options)
     for name in ("videos", "metas"):
         (folder / name).mkdir(exist_ok=True)
     remove_debris(folder, folder / "videos", folder / "metas")
     kinds = list(SCENES)
-    encoding = Encoding(crf=12, preset="veryfast", reproducible=True)
     for index in range(options.num_videos):
         kind = kinds[index % len(kinds)]
         stem = f"{kind}_{index:04d}"
@@ -70,7 +46,7 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
             scene = SCENES[kind](rng, options.num_frames, options.fps)
             frames_T_H_W_3 = draw_scene(scene, height=options.height, width=options.width)
             frames_T_3_H_W = torch.from_numpy(frames_T_H_W_3).permute(0, 3, 1, 2)
-            write_video(frames_T_3_H_W, video, fps=options.fps, encoding=encoding)
+            write_video(frames_T_3_H_W, video, fps=options.fps, encoding=ENCODING)
             write_text(caption, scene.caption + "\n")
         on_video(stem)
     return options.num_videos

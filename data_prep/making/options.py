@@ -6,6 +6,7 @@ from typing import Any
 
 from cosmos_nemo.data.clip_specs import FAMILIES, ClipSpec, clip_spec
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.media.fit import FITS
 from cosmos_nemo.tokenizers.base import latent_frames
 
 LATENT_DTYPES = ("bfloat16", "float32")
@@ -20,30 +21,55 @@ class ShardOptions:
     """What to make of what. Every field that is not in `NOT_IN_BYTES` changes the bytes that are written."""
 
     input: Path
+    """Folder with videos/NAME.mp4 (or NAME.mp4) and metas/NAME.txt."""
     output: Path
+    """Folder for the dataset; an interrupted one is completed."""
     task: str = "video2world"
+    """Task of the manifest."""
     kind: str = "latent"
-    video_tokenizer: Path | None = None  # for latents and token ids
-    text_encoder: Path | None = None  # None takes t5_xxl/*.pickle where a text embedding is needed
+    """Kind of the manifest: latent, tokens or video."""
+    video_tokenizer: Path | None = None
+    """For latents: Wan (diffusers folder, tokenizer.pth) or a CV folder; for token ids: a DV folder."""
+    text_encoder: Path | None = None
+    """T5 encoder folder, such as a local t5-11b; if omitted, t5_xxl/*.pickle are used."""
     num_frames: int
+    """Frames per sample; of raw video, the fewest that are of use."""
     height: int | None
+    """Height in pixels."""
     width: int | None
+    """Width in pixels."""
     fit: str = "stretch"
+    """Whether to stretch frames to the size, or to cover it and crop the centre: stretch, cover or cover_ceil."""
     size_multiple: int = 16
-    captions: bool = True  # whether a source without a caption is of no use
-    fps: float | None = None  # frames are picked for this rate; None takes them as they are
+    """Number of pixels that divides height and width."""
+    captions: bool = True
+    """Whether a video without a caption is of no use."""
+    fps: float | None = None
+    """Pick frames for this frame rate; if omitted, every frame of a video is taken."""
     val_fraction: float = 0.1
+    """Share of the videos held out for validation."""
     chunks_per_video: int = 1
+    """Windows drawn from each video."""
     samples_per_shard: int = 32
+    """Samples per tar file, the unit of work and of resuming."""
     seed: int = 0
+    """Seed of windows and split."""
     latent_dtype: str = "bfloat16"
-    mp4: str = "copy"  # of raw video: the file as it is, its video stream alone, or decoded and encoded again
-    cut: bool = False  # of raw video: windows of num_frames, instead of whole videos
-    max_bad: float = 0.5  # largest share of the input that may be unusable
+    """Number format of latents: bfloat16 or float32."""
+    mp4: str = "copy"
+    """Raw video: copy the file, remux its video stream, or encode its frames again."""
+    cut: bool = False
+    """Raw video, with --mp4 encode: windows of --num-frames instead of whole videos."""
+    max_bad: float = 0.5
+    """Share of the input that may be unusable before that is an error."""
     overwrite: bool = False
-    device: str = "auto"  # "auto", "cpu" or "cuda"
-    threads: int = 1  # of torch on the CPU, in each worker; other counts sum in another order
-    workers: int = 1  # processes
+    """Replace a dataset made with other settings."""
+    device: str = "auto"
+    """Where the encoders run: auto, cpu or cuda."""
+    threads: int = 1
+    """CPU threads per process; another number may change the last bits, as sums are added in another order."""
+    workers: int = 1
+    """Processes, each with its own encoders; the bytes do not depend on their number."""
 
     def __post_init__(self) -> None:
         """Reject what can be told wrong without looking at any file."""
@@ -53,6 +79,7 @@ class ShardOptions:
             latent_frames(self.num_frames, SMALLEST_TEMPORAL_COMPRESSION)
         self._check_size()
         for name, value, words in (
+            ("--fit", self.fit, FITS),
             ("--latent-dtype", self.latent_dtype, LATENT_DTYPES),
             ("--mp4", self.mp4, MP4_MODES),
             ("--device", self.device, ("auto", "cpu", "cuda")),

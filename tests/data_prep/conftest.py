@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cosmos_nemo.data.schema import DiffusionSample, from_parts
-from cosmos_nemo.media.writing import Encoding, write_video
+from cosmos_nemo.media.writing import write_video
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
+from data_prep.demo.sample import ENCODING
 from data_prep.making.options import ShardOptions
 
 
@@ -46,9 +47,8 @@ def add_clip(
     (folder / "metas").mkdir(exist_ok=True)
     low = np.random.default_rng(seed).integers(0, 256, (num_frames, 5, 7, 3), dtype=np.uint8)
     frames = low.repeat(8, axis=1).repeat(8, axis=2)[:, : size[0], : size[1]]
-    encoding = Encoding(crf=12, preset="veryfast", reproducible=True)
     frames_T_3_H_W = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    write_video(frames_T_3_H_W, folder / "videos" / f"{stem}.mp4", fps=12, encoding=encoding)
+    write_video(frames_T_3_H_W, folder / "videos" / f"{stem}.mp4", fps=12, encoding=ENCODING)
     if caption != "":
         (folder / "metas" / f"{stem}.txt").write_text((caption or f"a ball called {stem}") + "\n")
 

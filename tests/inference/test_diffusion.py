@@ -179,7 +179,7 @@ def test_a_video_is_continued_from_its_end_or_compared_from_its_start(tiny, tmp_
 
 
 BAD = {
-    "prompt": ({"prompt": "  "}, "prompt is empty"),
+    "prompt": ({"prompt": "  "}, "prompt is missing; say what should be seen with --prompt or --prompt-file"),
     "input missing": ({"input": ()}, "give --input"),
     "input absent": ({"input": ("/nowhere.mp4",)}, "--input /nowhere.mp4 does not exist"),
     "frames": ({"num_conditional_frames": 3}, "use 1 or 5"),

@@ -8,7 +8,8 @@ import torch
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.inference import reconstruct as room
 from cosmos_nemo.inference.latent_statistics import write_latent_statistics
-from cosmos_nemo.inference.reconstruct import ReconstructOptions, reconstruct
+from cosmos_nemo.inference.reconstruct import reconstruct
+from cosmos_nemo.inference.tokenizer_options import LatentStatisticsOptions, ReconstructOptions
 from cosmos_nemo.media.frames import read_frames
 from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.tokenizers.cosmos.tokenizer import Coded, load_cosmos_tokenizer
@@ -139,7 +140,7 @@ def test_statistics_of_videos_make_latents_standard(tmp_path, exported_tokenizer
     for index in range(3):
         write_lossless(videos / f"{index}.mkv", 9 + 3 * index, 32 + 8 * index, 44)
     (videos / "broken.mp4").write_text("not a video")
-    printed = write_latent_statistics(folder, [videos], device="cpu")
+    printed = write_latent_statistics(LatentStatisticsOptions(tokenizer=folder, videos=(videos,), device="cpu"))
     assert "3 of 4 videos" in printed
     tokenizer = load_cosmos_tokenizer(folder)
     assert tokenizer.normalised
@@ -147,6 +148,8 @@ def test_statistics_of_videos_make_latents_standard(tmp_path, exported_tokenizer
     latent = tokenizer.encode(clip[None, :, :, :40, :40].float() / 127.5 - 1)
     assert latent.abs().mean() < 2 and 0.2 < latent.std() < 3
     with pytest.raises(UserError, match="--overwrite"):
-        write_latent_statistics(folder, [videos], device="cpu")
+        write_latent_statistics(LatentStatisticsOptions(tokenizer=folder, videos=(videos,), device="cpu"))
     with pytest.raises(UserError, match="tokens need no statistics"):
-        write_latent_statistics(exported_tokenizers["dv"][2], [videos], device="cpu")
+        write_latent_statistics(
+            LatentStatisticsOptions(tokenizer=exported_tokenizers["dv"][2], videos=(videos,), device="cpu")
+        )

@@ -10,6 +10,7 @@ from cosmos_nemo.errors import UserError
 from cosmos_nemo.media.clips import read_clip
 from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.media.writing import Encoding, encode_to, open_writer, write_image, write_video
+from data_prep.demo.sample import ENCODING as OF_SCENES
 from data_prep.making.mp4 import ENCODING as OF_SHARDS
 from tests.media.ramp import moving_ramp
 
@@ -87,7 +88,6 @@ def test_what_the_encoder_refuses_is_told_with_the_name_of_the_video(tmp_path):
 
 
 AV = "18.1.0"
-OF_SCENES = Encoding(crf=12, preset="veryfast", reproducible=True)
 
 
 @pytest.mark.skipif(av.__version__ != AV, reason=f"the hashes are of PyAV {AV}; another one brings another x264")

@@ -9,6 +9,10 @@ from typing import Any, ClassVar
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.base import latent_frames
 
+CHUNK_FRAMES = 121
+"""Frames that the continuous tokenizers of the diffusion models see at once; longer clips are cut into such chunks,
+each coded alone. Source: cosmos-predict1, `pixel_chunk_duration`."""
+
 
 @dataclass(kw_only=True)
 class CosmosTokenizerConfig:

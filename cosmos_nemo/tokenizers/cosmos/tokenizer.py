@@ -13,15 +13,11 @@ from torch import Tensor
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.tokenizers.base import latent_frames
 from cosmos_nemo.tokenizers.cosmos import pieces
-from cosmos_nemo.tokenizers.cosmos.config import CosmosTokenizerConfig
+from cosmos_nemo.tokenizers.cosmos.config import CHUNK_FRAMES, CosmosTokenizerConfig
 from cosmos_nemo.tokenizers.cosmos.jit import MEAN_STD
 from cosmos_nemo.tokenizers.cosmos.network import ContinuousNetwork, CosmosTokenizerNetwork, DiscreteNetwork
 from cosmos_nemo.tokenizers.cosmos.pieces import Limits
 from cosmos_nemo.tokenizers.cosmos.weights import find_jit, load_network
-
-CHUNK_FRAMES = 121
-"""Frames that the continuous tokenizers of the diffusion models see at once; longer clips are cut into such chunks,
-each coded alone. Source: cosmos-predict1, `pixel_chunk_duration`."""
 
 
 class Coded(NamedTuple):

@@ -4,7 +4,8 @@ import pytest
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.media.probe import probe_video
-from data_prep.demo.sample import SampleOptions, write_sample
+from data_prep.demo.options import SampleOptions
+from data_prep.demo.sample import write_sample
 
 SMALL = {"num_videos": 6, "num_frames": 6, "height": 32, "width": 48}
 

@@ -60,6 +60,7 @@ def test_recipes_say_what_their_clips_are(tmp_path, family, recipe, expected):
         ({"chunks_per_video": 0}, "--chunks-per-video 0 must be at least 1"),
         ({"max_bad": 2.0}, "--max-bad 2.0 must be between 0 and 1"),
         ({"latent_dtype": "int8"}, "--latent-dtype int8 is none of bfloat16, float32"),
+        ({"fit": "squeeze"}, "--fit squeeze is none of stretch, cover, cover_ceil"),
         ({"device": "tpu"}, "--device tpu is none of auto, cpu, cuda"),
     ],
 )
