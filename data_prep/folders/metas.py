@@ -1,14 +1,18 @@
 """Captions in upstream's layout: `metas/NAME.txt` beside `videos/NAME.mp4` or `images/NAME.jpg`."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import remove_debris, write_text
 from data_prep.folders.layout import find_media
+
+Existing = Literal["refuse", "keep", "replace"]
+"""What to do when a file has another caption already."""
 
 
 @dataclass(kw_only=True)
@@ -16,50 +20,63 @@ class CaptionReport:
     """What became of each name; every name of the folder and of the source is in one list."""
 
     written: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)  # was there, with the same text
-    different: list[str] = field(default_factory=list)  # was there with another text, and stays
-    without_caption: list[str] = field(default_factory=list)  # a video that the JSON does not name
-    without_media: list[str] = field(default_factory=list)  # named in the JSON, but not there
+    """New, or replaced."""
+    same: list[str] = field(default_factory=list)
+    """Had this caption already."""
+    different: list[str] = field(default_factory=list)
+    """Had another caption, which was kept."""
+    without_caption: list[str] = field(default_factory=list)
+    """Videos that the JSON file does not name."""
+    without_media: list[str] = field(default_factory=list)
+    """Names in the JSON file that are not in the folder."""
 
 
-def write_prompt(folder: Path, prompt: str, *, images: bool = False, overwrite: bool = False) -> CaptionReport:
+def write_prompt(folder: Path, prompt: str, *, images: bool = False, existing: Existing = "refuse") -> CaptionReport:
     """Give every video (or image) the same caption, as upstream's example datasets have it.
 
+    Args:
+        folder: The dataset.
+        prompt: The caption.
+        images: Caption `images/` instead of the videos.
+        existing: What to do with other captions.
+
     Raises:
-        UserError: the prompt is empty, or there is nothing to caption.
+        UserError: The prompt is empty or a file, there is nothing to caption, or captions would have to be replaced.
     """
     if not prompt.strip():
         raise UserError("--prompt is empty; say what the videos show")
+    if os.path.isfile(prompt):
+        raise UserError(f"--prompt {prompt} is a file; give the words themselves, or captions by name with --from-json")
     media = find_media(folder, images=images)
-    return _write(folder, dict.fromkeys(media, prompt), list(media), overwrite=overwrite)
+    return _write(folder, dict.fromkeys(media, prompt), list(media), existing=existing)
 
 
-def write_captions(folder: Path, file: Path, *, images: bool = False, overwrite: bool = False) -> CaptionReport:
+def write_captions(folder: Path, file: Path, *, images: bool = False, existing: Existing = "refuse") -> CaptionReport:
     """Give every video (or image) the caption that a JSON file has for it.
 
     Args:
-        folder: the dataset.
-        file: see `read_captions`.
-        images: caption `images/` instead of the videos.
-        overwrite: replace captions that say something else.
+        folder: The dataset.
+        file: See `read_captions`.
+        images: Caption `images/` instead of the videos.
+        existing: What to do with other captions.
 
     Raises:
-        UserError: the file is no such JSON, or there is nothing to caption.
+        UserError: The file is no such JSON, there is nothing to caption, or captions would have to be replaced.
     """
     media = find_media(folder, images=images)
     names = {path.name: stem for stem, path in media.items()}
     # Names may be file names, and stems may hold dots: only a suffix that a file really has is one.
     captions = {names.get(name, name): caption for name, caption in read_captions(file).items()}
-    return _write(folder, captions, list(media), overwrite=overwrite)
+    return _write(folder, captions, list(media), existing=existing)
 
 
 def read_captions(file: Path) -> dict[str, str]:
     """Read captions by name: an object {"NAME": "caption"}, or a list of objects with `name` and `caption`.
 
-    A line each (JSON Lines) is as good as a list. Names are stems or file names.
+    One object per line (JSON Lines) serves as well as a list. Names are stems or file names.
 
     Raises:
-        UserError: it is something else; the message says where.
+        UserError: It is something else; the message says where.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -80,7 +97,7 @@ def read_captions(file: Path) -> dict[str, str]:
     for number, row in enumerate(rows, 1):
         name, caption = _row(row, f"--from-json {file}, entry {number}")
         if captions.setdefault(name, caption) != caption:
-            raise UserError(f"--from-json {file} has two captions for {name}; leave one")
+            raise UserError(f"--from-json {file} has two captions for {name}; remove one")
     return captions
 
 
@@ -91,29 +108,46 @@ def _row(row: Any, where: str) -> tuple[str, str]:
             f'{where} has no name and caption; expected {{"NAME": "caption", ...}} or {{"name", "caption"}}'
         )
     if not name or "/" in name or "\\" in name:
-        raise UserError(f"{where}: {name!r} is no file name; give the name without folders")
+        raise UserError(f"{where}: {name!r} is not a file name; give the name without folders")
     if not caption.strip():
         raise UserError(f"{where}: the caption of {name} is empty")
     return name, caption
 
 
-def _write(folder: Path, captions: Mapping[str, str], stems: list[str], *, overwrite: bool) -> CaptionReport:
+def _write(folder: Path, captions: Mapping[str, str], stems: list[str], *, existing: Existing) -> CaptionReport:
     report = CaptionReport(without_media=sorted(captions.keys() - set(stems)))
-    (folder / "metas").mkdir(exist_ok=True)
-    remove_debris(folder / "metas")
-    for stem in stems:
-        file = folder / "metas" / f"{stem}.txt"
-        if stem not in captions:
-            if not file.is_file():
-                report.without_caption.append(stem)
-            continue
-        caption = captions[stem].strip()
-        found = file.read_text(encoding="utf-8-sig", errors="replace").strip() if file.is_file() else None
-        if found == caption:
-            report.kept.append(stem)
-        elif found and not overwrite:
+    report.without_caption = [stem for stem in stems if stem not in captions and not _file(folder, stem).is_file()]
+    todo: list[str] = []
+    for stem in (stem for stem in stems if stem in captions):
+        found = _found(_file(folder, stem))
+        if found == captions[stem].strip():
+            report.same.append(stem)
+        elif found and existing != "replace":
             report.different.append(stem)
         else:
-            write_text(file, caption + "\n")
-            report.written.append(stem)
+            todo.append(stem)
+    if report.different and existing == "refuse":
+        raise UserError(
+            f"{len(report.different)} of {len(stems)} files in {folder} have another caption already "
+            f"({_some(f'metas/{stem}.txt' for stem in report.different)}); nothing was written: "
+            "give --overwrite to replace these captions, or --keep to keep them"
+        )
+    (folder / "metas").mkdir(exist_ok=True)
+    remove_debris(folder / "metas")
+    for stem in todo:
+        write_text(_file(folder, stem), captions[stem].strip() + "\n")
+        report.written.append(stem)
     return report
+
+
+def _file(folder: Path, stem: str) -> Path:
+    return folder / "metas" / f"{stem}.txt"
+
+
+def _found(file: Path) -> str:
+    return file.read_text(encoding="utf-8-sig", errors="replace").strip() if file.is_file() else ""
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *rest = names
+    return f"{first} and {len(rest)} more" if rest else first

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -105,6 +107,32 @@ def test_a_dataset_lies_where_the_guides_have_it(hub, tmp_path):
     assert sorted(hub.fetched) == ["nemo_diffusion_example_data/a.mp4", "nemo_diffusion_example_data/b.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        # Guides 001 and 002, --checkpoint_dir checkpoints
+        ("predict1-7b-video2world", "checkpoints/Cosmos-Predict1-7B-Video2World"),
+        ("predict1-4b", "checkpoints/Cosmos-Predict1-4B"),
+        ("tokenize1-cv8x8x8", "checkpoints/Cosmos-Tokenize1-CV8x8x8-720p"),
+        ("tokenize1-dv8x16x16", "checkpoints/Cosmos-Tokenize1-DV8x16x16-720p"),
+        # Guide 004, hf download --local-dir
+        ("predict2-14b-video2world", "checkpoints/nvidia/Cosmos-Predict2-14B-Video2World"),
+        ("guardrail", "checkpoints/nvidia/Cosmos-1.0-Guardrail"),
+        ("t5-11b", "checkpoints/google-t5/t5-11b"),
+    ],
+)
+def test_a_checkpoint_lies_where_its_guide_has_it(name, place):
+    assert ITEMS[name].place == place
+
+
+def test_the_documents_name_the_places_that_are_written():
+    root = Path(__file__).parents[3]
+    text = "".join(file.read_text() for file in [*(root / "docs").glob("*.md"), root / "README.md"])
+    named = re.findall(r"checkpoints/((?:nvidia/)?Cosmos-[\w.-]+|google-t5/[\w-]+)", text)
+    assert len(named) > 5
+    assert {f"checkpoints/{name}" for name in named} <= {item.place for item in ITEMS.values()}
+
+
 def test_a_checkpoint_comes_without_its_copies_and_only_once(hub, tmp_path):
     fetch(lookup("t5-11b"), tmp_path)
     folder = tmp_path / "checkpoints" / "google-t5" / "t5-11b"
@@ -123,8 +151,8 @@ def test_a_checkpoint_comes_without_its_copies_and_only_once(hub, tmp_path):
             None,
             "has terms to accept: do so at https://huggingface.co/google-t5/t5-11b",
         ),
-        (401, {}, None, "is not there, or not for you: .*huggingface-cli login"),
-        (404, {"X-Error-Code": "RepoNotFound"}, None, "is not there, or not for you"),
+        (401, {}, None, "does not exist, or is not open to you: .*huggingface-cli login"),
+        (404, {"X-Error-Code": "RepoNotFound"}, None, "does not exist, or is not open to you"),
         (404, {"X-Error-Code": "RevisionNotFound"}, None, "no such revision"),
         (403, {}, None, "refused the token for .* .status 403."),
         (500, {}, None, "answered with status 500"),

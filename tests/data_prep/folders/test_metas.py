@@ -32,14 +32,30 @@ def test_one_prompt_for_all(folder):
     assert "0 captions written" in (output := run(folder, "--prompt", "a robot")) and "3 were there" in output
 
 
-def test_another_caption_is_never_replaced_silently(folder):
+def test_another_caption_is_kept_or_replaced_only_if_the_user_says_so(folder):
     run(folder, "--prompt", "first")
     (folder / "metas" / "d.txt").write_text("  \n")  # as good as none
-    output = run(folder, "--prompt", "second")
-    assert "1 captions written" in output and "2 have another caption, which was kept" in output and "a, b.c" in output
+    before = texts(folder)
+    with pytest.raises(
+        UserError,
+        match=r"2 of 3 files in .* have another caption already \(metas/a.txt and 1 more\); nothing was written: "
+        "give --overwrite to replace these captions, or --keep to keep them",
+    ):
+        run(folder, "--prompt", "second")
+    assert texts(folder) == before
+    output = run(folder, "--prompt", "second", "--keep")
+    assert "1 captions written" in output and "2 have another caption, which was kept: a, b.c" in output
     assert list(texts(folder).values()) == ["first\n", "first\n", "second\n"]
     run(folder, "--prompt", "second", "--overwrite")
     assert set(texts(folder).values()) == {"second\n"}
+
+
+def test_what_a_killed_run_left_is_removed(folder):
+    (folder / "metas" / ".tmp-a.txt").mkdir(parents=True)
+    (folder / "metas" / ".tmp-a.txt" / "a.txt").write_text("hal")
+    (folder / "metas" / "a.txt").write_text("a robot\n")
+    run(folder, "--prompt", "a robot")
+    assert sorted(texts(folder)) == ["a.txt", "b.c.txt", "d.txt"]
 
 
 @pytest.mark.parametrize("form", ["object", "list", "lines"])
@@ -68,7 +84,7 @@ def test_images_have_captions_too(folder):
         ('{"a": 3}', "entry 1 has no name and caption"),
         ('[{"name": "a"}]', "entry 1 has no name and caption"),
         ('{"a": " "}', "caption of a is empty"),
-        ('{"../a": "x"}', "is no file name"),
+        ('{"../a": "x"}', "is not a file name"),
         ('[{"name": "a", "caption": "x"}, {"name": "a", "caption": "y"}]', "two captions for a"),
     ],
 )
@@ -81,7 +97,13 @@ def test_bad_json_is_explained(tmp_path, content, message):
 def test_nothing_or_both_is_an_error(folder, tmp_path):
     with pytest.raises(UserError, match="either --prompt TEXT or --from-json"):
         run(folder)
+    with pytest.raises(UserError, match="either --overwrite or --keep"):
+        run(folder, "--prompt", "x", "--overwrite", "--keep")
     with pytest.raises(UserError, match="--prompt is empty"):
         run(folder, "--prompt", " ")
+    (tmp_path / "prompt.txt").write_text("a robot")
+    with pytest.raises(UserError, match=r"--prompt .*prompt.txt is a file; give the words themselves"):
+        run(folder, "--prompt", tmp_path / "prompt.txt")
+    assert not (folder / "metas").exists()
     with pytest.raises(UserError, match="cannot be read"):
         run(folder, "--from-json", tmp_path / "none.json")
