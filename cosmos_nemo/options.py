@@ -55,7 +55,8 @@ def takes(
     for field in dataclasses.fields(kind):
         if field.name in without:
             continue
-        default, annotation, shown = _default(field), annotations[field.name], True
+        default, annotation = _default(field), annotations[field.name]
+        shown: bool | str = True
         if field.name in decided_by:
             default, annotation, shown = None, annotation | None, decided_by[field.name]
         if field.name in arguments:

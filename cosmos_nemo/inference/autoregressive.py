@@ -19,11 +19,11 @@ from cosmos_nemo.inference.autoregressive_plan import AutoregressivePlan, make_p
 from cosmos_nemo.inference.conditioning import read_conditional_frames
 from cosmos_nemo.inference.jobs import Job, make_jobs
 from cosmos_nemo.inference.options import GenerateResult
+from cosmos_nemo.inference.output import write_views
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.source import Source
 from cosmos_nemo.media.clips import cover_and_crop, read_clip, to_frames, to_video
-from cosmos_nemo.media.comparison import write_comparison
-from cosmos_nemo.media.strip import StripRow, write_strip
+from cosmos_nemo.media.strip import StripRow
 from cosmos_nemo.media.writing import write_video
 from cosmos_nemo.models.autoregressive.sampling import Pick, continue_tokens, top_p_pick
 from cosmos_nemo.models.autoregressive.sequence import to_sequence
@@ -151,12 +151,14 @@ class Studio:
         if options.truth is not None and (job.strip or job.comparison):
             truth = cover_and_crop(read_clip(options.truth, first=plan.num_frames), plan.height, plan.width)
             rows.append(StripRow(label="truth", frames_T_3_H_W=truth))
-        length = {"num_frames": len(frames), "fps": plan.fps}
-        if job.strip is not None:
-            paths.append(write_strip(job.strip, rows, **length, columns=options.strip_frames))
-        if job.comparison is not None:
-            paths.append(write_comparison(job.comparison, rows, **length))
-        return paths
+        return paths + write_views(
+            rows,
+            num_frames=len(frames),
+            fps=plan.fps,
+            strip=job.strip,
+            columns=options.strip_frames,
+            comparison=job.comparison,
+        )
 
     def _encode_texts(self, prompts: list[str]) -> list[tuple[Tensor | None, Tensor | None]]:
         """Embedding [L, E] and mask [L] of every prompt; nothing for networks without text."""

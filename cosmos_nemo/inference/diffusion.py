@@ -22,12 +22,12 @@ from cosmos_nemo.inference.conditioning import (
 from cosmos_nemo.inference.diffusion_options import TEXT2IMAGE, VIDEO2WORLD, DiffusionOptions, check_output
 from cosmos_nemo.inference.diffusion_plan import Plan, make_plan
 from cosmos_nemo.inference.options import GenerateResult
+from cosmos_nemo.inference.output import write_views
 from cosmos_nemo.inference.ranks import on_rank_zero, progress_bar
 from cosmos_nemo.inference.sampling import sample_latents
 from cosmos_nemo.inference.source import Source
 from cosmos_nemo.media.clips import cover_and_crop, read_clip, to_frames
-from cosmos_nemo.media.comparison import write_comparison
-from cosmos_nemo.media.strip import StripRow, write_strip
+from cosmos_nemo.media.strip import StripRow
 from cosmos_nemo.media.writing import write_image, write_video
 from cosmos_nemo.models.dit.conditions import Conditions
 from cosmos_nemo.parallel.process import World, model_parallel_world
@@ -116,6 +116,7 @@ def _encode(options: DiffusionOptions, plan: Plan, device: torch.device) -> _Inp
     """
     given = None
     if plan.task == VIDEO2WORLD:  # before the encoders are loaded: a bad input should be told at once
+        assert options.input is not None, "see `_check`"
         given = read_conditional_frames(
             options.input,
             count=options.num_conditional_frames,
@@ -212,9 +213,11 @@ def _write(options: DiffusionOptions, plan: Plan, inputs: _Inputs, latents: Tens
         rows.insert(0, StripRow(label="input", frames_T_3_H_W=inputs.given_T_3_H_W))
     if truth is not None:
         rows.append(StripRow(label="truth", frames_T_3_H_W=truth))
-    length = {"num_frames": len(frames), "fps": plan.fps}
-    if options.strip is not None:
-        paths.append(write_strip(options.strip, rows, **length, columns=options.strip_frames))
-    if options.comparison is not None:
-        paths.append(write_comparison(options.comparison, rows, **length))
-    return paths
+    return paths + write_views(
+        rows,
+        num_frames=len(frames),
+        fps=plan.fps,
+        strip=options.strip,
+        columns=options.strip_frames,
+        comparison=options.comparison,
+    )

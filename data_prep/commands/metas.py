@@ -22,13 +22,13 @@ def metas(
 
     Captions that differ from those to be written are an error unless --overwrite or --keep says what to do with them.
     """
-    from data_prep.folders.metas import write_captions, write_prompt
+    from data_prep.folders.metas import Existing, write_captions, write_prompt
 
     if (prompt is None) == (from_json is None):
         raise UserError("give either --prompt TEXT or --from-json FILE")
     if overwrite and keep:
         raise UserError("give either --overwrite or --keep, not both")
-    existing = "replace" if overwrite else "keep" if keep else "refuse"
+    existing: Existing = "replace" if overwrite else "keep" if keep else "refuse"
     if prompt is not None:
         report = write_prompt(folder, prompt, images=images, existing=existing)
     else:

@@ -51,7 +51,8 @@ def read_shard(folder: Path, shard: ShardRecord) -> Iterator[RawSample]:
         UserError: it is missing, no tar, or ends early; the samples before that are given.
     """
     file = folder / shard.name
-    key, parts = "", {}
+    key = ""
+    parts: dict[str, bytes] = {}
     try:
         with tarfile.open(file) as tar:
             for member in tar:

@@ -165,7 +165,7 @@ def explain(error: Exception, item: HubItem) -> str | None:
             f"files copied to {item.place} by hand are used as well"
         )
     if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
+        status = error.response.status_code if error.response is not None else "unknown"
         if status in (401, 403):
             return f"the hub refused the token for {item.repo} (status {status}): {token}, with read access"
         return f"the hub answered with status {status} for {item.repo}; run the command again to continue"

@@ -6,7 +6,7 @@ from typing import Any
 
 from cosmos_nemo.data.clip_specs import FAMILIES, ClipSpec, clip_spec
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.media.fit import FITS
+from cosmos_nemo.media.fit import FITS, Fit
 from cosmos_nemo.tokenizers.base import latent_frames
 
 LATENT_DTYPES = ("bfloat16", "float32")
@@ -38,8 +38,8 @@ class ShardOptions:
     """Height in pixels."""
     width: int | None
     """Width in pixels."""
-    fit: str = "stretch"
-    """Whether to stretch frames to the size, or to cover it and crop the centre: stretch, cover or cover_ceil."""
+    fit: Fit = "stretch"
+    """Stretch frames to the size, or cover it and crop the centre."""
     size_multiple: int = 16
     """Number of pixels that divides height and width."""
     captions: bool = True

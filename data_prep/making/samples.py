@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleInfo, TokenSample, VideoSample, to_parts
+from cosmos_nemo.media.fit import Fit
 from cosmos_nemo.media.frames import iter_frames, read_indices, resampled_indices
 from cosmos_nemo.media.pictures import read_image, resize, to_unit
 from cosmos_nemo.media.probe import VideoProbe, probe_video
@@ -74,7 +74,7 @@ class SampleMaker:
 
     def _pixels(self, chunk: Chunk) -> Tensor:
         """uint8 RGB, shape [3, T, H, W]."""
-        clip, size, fit = chunk.clip, self._size(), self._fit()
+        clip, size, fit = chunk.clip, self._size(), self.options.fit
         if clip.is_image:
             assert size is not None
             return resize(read_image(clip.path), size, fit=fit)[:, None]
@@ -90,9 +90,6 @@ class SampleMaker:
     def _size(self) -> tuple[int, int] | None:
         height, width = self.options.height, self.options.width
         return None if height is None or width is None else (height, width)
-
-    def _fit(self) -> Any:
-        return self.options.fit
 
     def _video(self, chunk: Chunk, text_L_E: Tensor | None) -> VideoSample:
         clip = chunk.clip
@@ -112,7 +109,7 @@ class SampleMaker:
 
     def _frames(self, chunk: Chunk, size: tuple[int, int]) -> Iterator[Tensor]:
         # Without a size of its own, an odd picture loses its last row or column; nothing is scaled.
-        fit = self._fit() if self._size() else "cover"
+        fit: Fit = self.options.fit if self._size() else "cover"
         probe = _probe(chunk.clip.path)
         return iter_frames(chunk.clip.path, probe, self._indices(chunk, probe), size=size, fit=fit)
 
