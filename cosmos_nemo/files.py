@@ -27,7 +27,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """Raise before any work is done if `target` exists and may not be replaced.
 
     Raises:
-        UserError: The target exists and `overwrite` is False.
+        UserError: the target exists and `overwrite` is False.
     """
     if os.path.lexists(target) and not overwrite:
         raise UserError(f"{target} exists already; give another name, or --overwrite to replace it.")
@@ -63,14 +63,14 @@ def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     leaves the hidden folder behind, and whoever writes the same target next removes it.
 
     Args:
-        target: File or folder to appear.
-        overwrite: Replace an existing target.
+        target: file or folder to appear.
+        overwrite: replace an existing target.
 
     Yields:
-        The temporary path; nothing exists there yet.
+        the temporary path; nothing exists there yet.
 
     Raises:
-        UserError: The target exists and `overwrite` is False, or its folder cannot be written to.
+        UserError: the target exists and `overwrite` is False, or its folder cannot be written to.
     """
     target = Path(target)
     refuse_existing(target, overwrite=overwrite)
@@ -114,7 +114,7 @@ def _take(place: Path) -> int:
     """Lock a folder, made if need be, until the process ends or closes the descriptor that is returned.
 
     Raises:
-        OSError: Another process holds the lock, or the file system has none.
+        OSError: another process holds the lock, or the file system has none.
     """
     while True:
         place.mkdir(exist_ok=True)

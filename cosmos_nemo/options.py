@@ -39,14 +39,14 @@ def takes(
     """Replace the `**` parameter of a command by the fields of a dataclass.
 
     Args:
-        kind: The dataclass.
-        without: Fields that the user cannot choose.
-        arguments: Fields that are positional arguments instead of options.
-        flags: Names on the command line, of fields whose own name is not the only one.
-        decided_by: Fields that are None unless the user chooses, and who decides about them then; shown as default.
+        kind: the dataclass.
+        without: fields that the user cannot choose.
+        arguments: fields that are positional arguments instead of options.
+        flags: names on the command line, of fields whose own name is not the only one.
+        decided_by: fields that are None unless the user chooses, and who decides about them then; shown as default.
 
     Returns:
-        A decorator for the command.
+        a decorator for the command.
     """
     import typer
 
@@ -77,12 +77,12 @@ def takes_any_of(
     text of a field that not all have begins with the names of those that have it.
 
     Args:
-        kinds: The dataclasses by name.
-        without: Fields that the command names itself.
-        flags: Names on the command line, of fields whose own name is not the only one.
+        kinds: the dataclasses by name.
+        without: fields that the command names itself.
+        flags: names on the command line, of fields whose own name is not the only one.
 
     Returns:
-        A decorator for the command.
+        a decorator for the command.
     """
     import typer
 

@@ -1,4 +1,4 @@
-"""The command line of data preparation: which commands there are, and how errors are told."""
+"""The command line of data preparation: the list of commands, and the form of errors."""
 
 import warnings
 

@@ -27,7 +27,7 @@ def report(
     output: Annotated[Path, typer.Argument(help="HTML file to write; everything is embedded in it.")],
     run: Annotated[list[Path], typer.Option(help="Run folder that holds metrics.jsonl; may be repeated.")],
     media: Annotated[list[str], typer.Option(help="CAPTION=FILE, a picture or mp4; may be repeated.")] = [],  # noqa: B006
-    timings: Annotated[Path | None, typer.Option(help="File of lines 'what was done<TAB>seconds'.")] = None,
+    timings: Annotated[Path | None, typer.Option(help="File of lines 'label<TAB>seconds'.")] = None,
     next: Annotated[list[str], typer.Option(help="A command for the reader; may be repeated.")] = [],  # noqa: B006
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Post-training report",
 ) -> None:

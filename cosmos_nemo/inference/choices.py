@@ -20,12 +20,12 @@ def make_options(family: str, *, input: tuple[Path, ...] = (), **choices: Any) -
     """Return the options of a family.
 
     Args:
-        family: A key of `OPTIONS`.
-        input: What the videos begin with.
-        **choices: Fields of the options; None leaves a choice to the family.
+        family: a key of `OPTIONS`.
+        input: what the videos begin with.
+        **choices: fields of the options; None leaves a choice to the family.
 
     Raises:
-        UserError: The family does not have a choice, one that it needs is missing, or a value is wrong.
+        UserError: the family does not have a choice, one that it needs is missing, or a value is wrong.
     """
     kind = OPTIONS[family]
     given = {name: value for name, value in choices.items() if value is not None}

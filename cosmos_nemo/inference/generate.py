@@ -19,17 +19,17 @@ def generate(
     """Generate with a checkpoint of any family.
 
     Args:
-        checkpoint: A training checkpoint, or published weights.
-        input: What the videos begin with.
-        model: Name of the family that the checkpoint must belong to; `auto` accepts any.
-        progress: Show a progress bar on the terminal.
-        **choices: Fields of the family's options; None leaves a choice to it.
+        checkpoint: a training checkpoint, or published weights.
+        input: what the videos begin with.
+        model: name of the family that the checkpoint must belong to; `auto` accepts any.
+        progress: show a progress bar on the terminal.
+        **choices: fields of the family's options; None leaves a choice to it.
 
     Returns:
-        The written paths and the time it took.
+        the written paths and the time it took.
 
     Raises:
-        UserError: Something that the user can put right; nothing is written then.
+        UserError: something that the user can put right; nothing is written then.
     """
     if model not in ("auto", *OPTIONS):
         raise UserError(f"--model {model} is unknown; use auto or one of {', '.join(OPTIONS)}.")

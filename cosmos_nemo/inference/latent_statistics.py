@@ -29,10 +29,10 @@ def write_latent_statistics(options: LatentStatisticsOptions) -> str:
     """Write `mean_std.pt` into a tokenizer's folder.
 
     Returns:
-        A line saying what was written.
+        a line saying what was written.
 
     Raises:
-        UserError: There are statistics already, the tokenizer has no continuous latents, or no video can be read.
+        UserError: there are statistics already, the tokenizer has no continuous latents, or no video can be read.
     """
     folder = options.tokenizer.expanduser()
     if (folder / MEAN_STD).exists() and not options.overwrite:

@@ -15,15 +15,15 @@ def write_views(
     """Write what the user asked for.
 
     Args:
-        rows: Input, generated and true frames.
-        num_frames: Length of the generated video.
-        fps: Frames per second.
-        strip: PNG to write, or None.
-        columns: Frames in the strip.
+        rows: input, generated and true frames.
+        num_frames: length of the generated video.
+        fps: frames per second.
+        strip: pNG to write, or None.
+        columns: frames in the strip.
         comparison: mp4 to write, or None.
 
     Returns:
-        The written paths.
+        the written paths.
     """
     paths = []
     if strip is not None:

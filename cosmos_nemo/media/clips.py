@@ -18,15 +18,15 @@ def read_clip(path: str | Path, *, last: int | None = None, first: int | None = 
     """Decode an image, or the last or first frames of a video.
 
     Args:
-        path: Image or video file.
-        last: Keep at most this many frames from the end.
-        first: Stop after this many frames.
+        path: image or video file.
+        last: keep at most this many frames from the end.
+        first: stop after this many frames.
 
     Returns:
         frames_T_3_H_W, uint8 RGB; an image is one frame, and a video may hold fewer frames than asked for.
 
     Raises:
-        UserError: There is no such file, or it cannot be read.
+        UserError: there is no such file, or it cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,8 +50,8 @@ def cover_and_crop(frames_T_3_H_W: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         frames_T_3_H_W: uint8 RGB.
-        height: Target height.
-        width: Target width.
+        height: target height.
+        width: target width.
 
     Returns:
         frames_T_3_H_W of the target size, uint8.

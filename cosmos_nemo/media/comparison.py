@@ -16,13 +16,13 @@ def write_comparison(path: str | Path, rows: Sequence[StripRow], *, num_frames: 
     """Write an mp4 with the rows of a strip next to each other, from left to right.
 
     Args:
-        path: Target, replaced if it exists; complete or not at all.
-        rows: What to show; a row that ends early holds its last frame.
-        num_frames: Length of the video.
-        fps: Frames per second.
+        path: target, replaced if it exists; complete or not at all.
+        rows: what to show; a row that ends early holds its last frame.
+        num_frames: length of the video.
+        fps: frames per second.
 
     Returns:
-        The path.
+        the path.
     """
     from moviepy import ImageSequenceClip, clips_array
 

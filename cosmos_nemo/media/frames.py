@@ -39,26 +39,28 @@ def read_frames(
 ) -> Tensor:
     """Decode consecutive frames; see `read_indices`.
 
-    Returns: uint8 RGB, shape [3, num_frames, height, width].
+    Returns:
+        uint8 RGB, shape [3, num_frames, height, width].
     """
     if start < 0 or num_frames < 1 or start + num_frames > probe.num_frames:
-        raise VideoError(f"frames {start} to {start + num_frames - 1} asked of {probe.num_frames}")
+        raise VideoError(f"has {probe.num_frames} frames, but frames {start} to {start + num_frames - 1} are wanted")
     return read_indices(source, probe, range(start, start + num_frames), size=size, fit=fit)
 
 
 def read_indices(
     source: VideoSource, probe: VideoProbe, indices: Sequence[int], *, size: Size | None = None, fit: Fit = "stretch"
 ) -> Tensor:
-    """Decode the frames of these indices, in this order; an index may come twice.
+    """Decode the frames with these indices, in this order; an index may occur twice.
 
     Args:
         source: the file, or its content.
-        probe: what `probe_video` says about it.
+        probe: the result of `probe_video` for it.
         indices: in order of presentation, from 0.
-        size: of the result; the displayed size if left out.
-        fit: how frames are made this size.
+        size: of the result; the displayed size if None.
+        fit: how frames are brought to this size.
 
-    Returns: uint8 RGB, shape [3, len(indices), height, width].
+    Returns:
+        uint8 RGB, shape [3, len(indices), height, width].
 
     Raises:
         VideoError: there is no such frame, or it cannot be decoded.
@@ -86,12 +88,13 @@ def iter_frames(
 
     Args:
         source: the file, or its content.
-        probe: what `probe_video` says about it.
-        indices: of the frames, not decreasing; all of them if left out.
-        size: of the result; the displayed size if left out.
-        fit: how frames are made this size.
+        probe: the result of `probe_video` for it.
+        indices: of the frames, not decreasing; all of them if None.
+        size: of the result; the displayed size if None.
+        fit: how frames are brought to this size.
 
-    Yields: uint8 RGB, shape [3, height, width].
+    Yields:
+        uint8 RGB, shape [3, height, width].
 
     Raises:
         VideoError: there is no such frame, or it cannot be decoded.
@@ -99,7 +102,7 @@ def iter_frames(
     indices = range(probe.num_frames) if indices is None else indices
     for index in indices:
         if not 0 <= index < probe.num_frames:
-            raise VideoError(f"frame {index} asked of {probe.num_frames}")
+            raise VideoError(f"has {probe.num_frames} frames, but frame {index} is wanted")
     assert all(a <= b for a, b in itertools.pairwise(indices)), "indices must not decrease"
     convert = _Converter(probe, size, fit)
     decoded, last, frame_3_H_W = _decode(source, probe, list(dict.fromkeys(indices))), -1, torch.empty(0)
@@ -110,23 +113,24 @@ def iter_frames(
 
 
 def resampled_indices(probe: VideoProbe, fps: float) -> list[int]:
-    """Which frames to show for another frame rate: at each time, the frame nearest to it.
+    """Return the frames to show at another frame rate: at each time, the frame nearest to it.
 
     With t_i the time of frame i counted from the first and D the duration, there are max(1, floor(D * fps + 1/2))
     outputs, and output k is frame argmin_i |t_i - k/fps|, the earlier one of two that are equally near. At the file's
     own constant rate that is every frame once.
 
-    Returns: frame indices, not decreasing.
+    Returns:
+        frame indices, not decreasing.
     """
     rate = Fraction(fps).limit_denominator(1001)
     if rate <= 0:
-        raise VideoError(f"frame rate {fps} asked; it must be positive")
+        raise VideoError(f"the frame rate {fps} must be positive")
     count = max(1, int(probe.duration * rate + Fraction(1, 2)))
     return [nearest_index(probe, k / rate) for k in range(count)]
 
 
 def nearest_index(probe: VideoProbe, seconds: Fraction) -> int:
-    """The frame nearest to a time counted from the first one; the earlier one of two that are equally near."""
+    """Return the frame nearest to a time, counted from the first frame; the earlier of two that are equally near."""
     times = probe.seconds
     after = bisect.bisect_left(times, seconds)
     candidates = [index for index in (after - 1, after) if 0 <= index < len(times)]
@@ -138,7 +142,7 @@ class _LostError(Exception):
 
 
 def _decode(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
-    """The frames of these indices, each once, in increasing order."""
+    """Give the frames with these indices, each once, in increasing order."""
     done = 0
     if probe.pts[0] is not None and probe.keyframes:
         try:
@@ -178,7 +182,7 @@ def _by_time(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> I
 
 
 def _decode_on(container: Any, stream: Any, shown: Collection[int | None]) -> Iterator[av.VideoFrame]:
-    """Decode from here to the end, without the frames that are neither shown nor needed for others."""
+    """Decode from here to the end, except for frames that are neither shown nor needed for others."""
     can_skip = stream.codec_context.name == CAN_SKIP
     for packet in container.demux(stream):
         if can_skip:
@@ -209,7 +213,7 @@ def _by_count(source: VideoSource, probe: VideoProbe, wanted: Sequence[int]) -> 
 
 
 class _Converter:
-    """Decoded frame to RGB at the wanted size; one swscale context for the whole clip."""
+    """Converts decoded frames to RGB at the wanted size, with one swscale context for the whole clip."""
 
     def __init__(self, probe: VideoProbe, size: Size | None, fit: Fit) -> None:
         self._probe = probe

@@ -37,7 +37,7 @@ class Orientation:
         """Read FFmpeg's display matrix: nine 32-bit integers, of which [x y] @ [[a b] [c d]] turns the picture.
 
         Raises:
-            VideoError: it turns by something else than quarter turns.
+            VideoError: it turns by other angles than quarter turns.
         """
         a, b, _, c, d, _, _, _, _ = struct.unpack("=9i", content)
         straight, across = min(abs(a), abs(d)), min(abs(b), abs(c))
@@ -45,17 +45,17 @@ class Orientation:
             return Orientation(flip_rows=d < 0, flip_columns=a < 0)
         if max(abs(a), abs(d)) * 100 < across:
             return Orientation(transposed=True, flip_rows=b < 0, flip_columns=c < 0)
-        raise VideoError("unusable: rotated by something else than quarter turns; re-encode it upright")
+        raise VideoError("unusable: rotated by an angle that is not a quarter turn; re-encode it upright")
 
     def apply(self, image_H_W_C: Tensor) -> Tensor:
-        """Turn the picture upright; a view where that is possible."""
+        """Turn the picture upright; the result is a view if possible."""
         if self.transposed:
             image_H_W_C = image_H_W_C.transpose(0, 1)
         flipped = [dim for dim, flip in enumerate((self.flip_rows, self.flip_columns)) if flip]
         return image_H_W_C.flip(flipped) if flipped else image_H_W_C
 
     def turn(self, size: Size) -> Size:
-        """Size of the upright picture."""
+        """Return the size of the upright picture."""
         return (size[1], size[0]) if self.transposed else size
 
 
@@ -70,7 +70,8 @@ def resize(image_3_H_W: Tensor, size: Size, *, fit: Fit = "stretch", display_siz
         fit: how; see `Fit`.
         display_size: the size in square pixels, where the picture's are not square. Only its aspect ratio matters.
 
-    Returns: uint8, the picture itself where nothing is to be done.
+    Returns:
+        uint8; the picture itself if it has the size already.
     """
     h, w = display_size or tuple(image_3_H_W.shape[-2:])
     scaled = size if fit == "stretch" else _covering((h, w), size, _ROUND[fit])
@@ -88,7 +89,7 @@ def _covering(found: Size, wanted: Size, to_int: Callable[[float], int]) -> Size
 
 
 def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 pixels to float32 in [-1, 1], in one new tensor: a second one would cost more than all the arithmetic."""
+    """Convert uint8 pixels to float32 in [-1, 1], in one new tensor: a second would cost more than the arithmetic."""
     return pixels.float().div_(127.5).sub_(1.0)
 
 
@@ -98,7 +99,8 @@ def read_image(source: Path | str | bytes) -> Tensor:
     Args:
         source: the file, or its content.
 
-    Returns: uint8 RGB, shape [3, H, W].
+    Returns:
+        uint8 RGB, shape [3, H, W].
 
     Raises:
         VideoError: it cannot be read.
@@ -114,6 +116,6 @@ def read_image(source: Path | str | bytes) -> Tensor:
 
 
 def reason_of(error: BaseException) -> str:
-    """The few words in an exception of a library."""
+    """Return the few words of a library's exception that people can use."""
     text = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
     return str(text)

@@ -1,4 +1,4 @@
-"""What a video file holds, found by reading its packets, not by trusting its header."""
+"""Find out what a video file holds by reading its packets instead of trusting its header."""
 
 import bisect
 import io
@@ -22,22 +22,31 @@ VideoSource = Path | str | bytes
 
 @dataclass(frozen=True, kw_only=True)
 class VideoProbe:
-    """What a video holds. Frames are counted in order of presentation, those that an edit list hides left out."""
+    """Contents of a video. Frames are counted in order of presentation, without those that an edit list hides."""
 
-    height: int  # pixels as displayed: upright, and square
+    height: int
+    """Pixels as displayed: upright, and square."""
     width: int
-    fps: float  # average; 0 when unknown
+    """Pixels as displayed: upright, and square."""
+    fps: float
+    """Average frame rate; 0 if unknown."""
     codec: str
-    pts: tuple[int | None, ...]  # presentation time of every frame, sorted; None throughout when they are unusable
-    keyframes: tuple[int, ...]  # presentation times, sorted
+    """Name of the codec, such as "h264"."""
+    pts: tuple[int | None, ...]
+    """Presentation time of every frame, sorted; None throughout if they are unusable."""
+    keyframes: tuple[int, ...]
+    """Presentation times of keyframes, sorted."""
     pixel_format: str = "yuv420p"
-    time_base: Fraction = Fraction(1)  # seconds per unit of `pts`
-    sample_aspect_ratio: Fraction = Fraction(1)  # width of a coded pixel by its height
+    """FFmpeg's name of the pixel format."""
+    time_base: Fraction = Fraction(1)
+    """Seconds per unit of `pts`."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a coded pixel divided by its height."""
     orientation: Orientation = Orientation()
 
     @property
     def num_frames(self) -> int:
-        """Frames in the file."""
+        """Number of frames in the file."""
         return len(self.pts)
 
     @cached_property
@@ -61,11 +70,11 @@ class VideoProbe:
         return not gaps or max(gaps) - min(gaps) <= self.time_base
 
     def index_at(self, pts: int) -> int:
-        """Index of the first frame that is not before a presentation time."""
+        """Return the index of the first frame that is not before a presentation time."""
         return bisect.bisect_left(self.pts, pts, key=lambda time: time or 0)
 
     def keyframe_before(self, pts: int) -> int | None:
-        """Presentation time of the last keyframe that is not after one."""
+        """Return the presentation time of the last keyframe that is not after this one."""
         place = bisect.bisect_right(self.keyframes, pts)
         return self.keyframes[place - 1] if place else None
 
@@ -74,11 +83,12 @@ class VideoProbe:
 def open_video(source: VideoSource) -> Iterator[tuple[Any, Any]]:
     """Open a video for reading.
 
-    Yields: the container and its video stream, set to decode in this thread alone: one thread per process keeps the
-        order of work fixed, and the threads of a reader's workers few.
+    Yields:
+        the container and its video stream, set to decode in this thread alone: one thread per process keeps the order
+        of work fixed, and the threads of a reader's workers few.
 
     Raises:
-        VideoError: it is no video, or something goes wrong while it is open.
+        VideoError: it is not a video, or something goes wrong while it is open.
     """
     try:
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
@@ -95,7 +105,7 @@ def probe_video(source: VideoSource) -> VideoProbe:
     """Read a file's packets, and decode its first frame.
 
     Raises:
-        VideoError: it is no video, damaged, truncated, or empty.
+        VideoError: it is not a video, or it is damaged, truncated or empty.
     """
     with open_video(source) as (container, stream):
         packets, first = _read_packets(container, stream)
@@ -131,13 +141,15 @@ class _Packet(NamedTuple):
     pts: int | None
     dts: int | None
     is_keyframe: bool
-    is_hidden: bool  # by an edit list
+    is_hidden: bool
+    """Whether an edit list hides it."""
 
 
 def _read_packets(container: Any, stream: Any) -> tuple[list[_Packet], av.VideoFrame | None]:
     """Read a file from its beginning.
 
-    Returns: its packets, and the first frame.
+    Returns:
+        its packets, and the first frame.
     """
     packets: list[_Packet] = []
     first = None
@@ -163,5 +175,5 @@ def _orientation(frame: av.VideoFrame) -> Orientation:
 
 
 def _square(coded: Size, aspect: Fraction) -> Size:
-    """Size in square pixels: the height stays."""
+    """Return the size in square pixels; the height stays."""
     return coded[0], int(coded[1] * aspect + Fraction(1, 2))

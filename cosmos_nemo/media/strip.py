@@ -22,19 +22,16 @@ INK, PAPER, EMPTY = (20, 20, 20), (255, 255, 255), (228, 228, 228)
 
 @dataclass(frozen=True, kw_only=True)
 class StripRow:
-    """One row of a strip.
-
-    Attributes:
-        label: shown at its left.
-        frames_T_3_H_W: uint8 RGB from time 0; columns beyond its end stay empty.
-    """
+    """One row of a strip."""
 
     label: str
+    """Shown at its left."""
     frames_T_3_H_W: Tensor
+    """uint8 RGB from time 0; columns beyond its end stay empty."""
 
 
 def even_indices(num_frames: int, columns: int) -> list[int]:
-    """Frame numbers evenly spaced from the first to the last, without repetition."""
+    """Return frame numbers evenly spaced from the first to the last, without repetition."""
     columns = min(columns, num_frames)
     return [round(i * (num_frames - 1) / max(1, columns - 1)) for i in range(columns)]
 
@@ -84,6 +81,6 @@ def write_strip(path: str | Path, rows: Sequence[StripRow], *, num_frames: int, 
 
 
 def _thumbnail(frame_3_H_W: Tensor, size: tuple[int, int]) -> Image.Image:
-    """A frame scaled to a cell (width, height)."""
+    """Scale a frame to a cell (width, height)."""
     pixels = frame_3_H_W.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)

@@ -55,15 +55,15 @@ def write_video(frames_T_3_H_W: Tensor, path: str | Path, *, fps: float, encodin
 
     Args:
         frames_T_3_H_W: uint8 RGB; height and width even.
-        path: Target, replaced if it exists.
-        fps: Frames per second.
-        encoding: Settings of the encoder.
+        path: target, replaced if it exists.
+        fps: frames per second.
+        encoding: settings of the encoder.
 
     Returns:
-        The path.
+        the path.
 
     Raises:
-        UserError: The size is odd, or the encoder refused.
+        UserError: the size is odd, or the encoder refused.
     """
     height, width = frames_T_3_H_W.shape[2:]
     with open_writer(path, size=(height, width), fps=fps, encoding=encoding) as append:
@@ -78,16 +78,16 @@ def open_writer(
     """Write an mp4, some frames at a time; it appears when the block ends well.
 
     Args:
-        path: Target, replaced if it exists.
-        size: Height and width, even.
-        fps: Frames per second.
-        encoding: Settings of the encoder.
+        path: target, replaced if it exists.
+        size: height and width, even.
+        fps: frames per second.
+        encoding: settings of the encoder.
 
     Yields:
-        A function that appends frames.
+        a function that appends frames.
 
     Raises:
-        UserError: The size is odd, or the encoder refused.
+        UserError: the size is odd, or the encoder refused.
     """
     _check_size(size)
     with _told_of(path), staged(path, overwrite=True) as temporary, _encoder(temporary, size, fps, encoding) as append:
@@ -141,7 +141,7 @@ def even_size(height: int, width: int) -> tuple[int, int]:
     """Return the largest size that H.264 can hold within this one.
 
     Raises:
-        VideoError: There is none.
+        VideoError: there is none.
     """
     if height < 2 or width < 2:
         raise VideoError(f"unusable: a picture of {height}x{width} pixels")

@@ -29,7 +29,7 @@ def pick_device(wanted: str | None = None) -> str:
     """Return the device that the user asked for; for None or "auto", the GPU if there is one.
 
     Raises:
-        UserError: A GPU is asked for, and there is none.
+        UserError: a GPU is asked for, and there is none.
     """
     available = torch.cuda.is_available()
     if wanted in (None, "auto"):

@@ -16,7 +16,7 @@ def parse_dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     """Return the dtype with this name; None stays None.
 
     Raises:
-        UserError: The name is unknown; the message lists the legal ones.
+        UserError: the name is unknown; the message lists the legal ones.
     """
     if name is None or isinstance(name, torch.dtype):
         return name
@@ -30,11 +30,11 @@ def compute_dtype(device: torch.device | str, name: str | torch.dtype | None = N
     """Return the dtype for weights and arithmetic on a device.
 
     Args:
-        device: Where the network is.
-        name: The user's choice. None is bfloat16 on a GPU and float32 on a CPU, where bfloat16 is slow.
+        device: where the network is.
+        name: the user's choice. None is bfloat16 on a GPU and float32 on a CPU, where bfloat16 is slow.
 
     Raises:
-        UserError: The name is unknown.
+        UserError: the name is unknown.
     """
     default = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
     return parse_dtype(name) or default

@@ -1,1 +1,1 @@
-"""What a run leaves for people to look at, made from the files it wrote (no NeMo, no model)."""
+"""Pictures and pages about runs, made from the files that they wrote (no NeMo, no model)."""

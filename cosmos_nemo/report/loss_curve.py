@@ -1,4 +1,4 @@
-"""Draws the loss of one or several runs from their ``metrics.jsonl``."""
+"""Draw the loss of one or several runs from their `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cosmos_nemo.runs.metrics import read_metrics
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean of the last `window` values (of fewer at the start), one per value.
+    """Return, for each value, the mean of the last `window` values (of fewer at the start).
 
     The diffusion loss of one step depends mostly on the noise level drawn for it, so that only an
     average over many steps shows whether the model learns.
@@ -23,15 +23,15 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 def plot_loss(run_dirs: Sequence[Path], output: Path, window: int | None = None) -> dict[str, tuple[float, float]]:
-    """Writes a PNG with the loss of each run and its running mean.
+    """Write a PNG with the loss of each run and its running mean.
 
     Args:
-        run_dirs: run folders that hold ``metrics.jsonl``.
-        output: the PNG; written under a temporary name, then renamed.
-        window: steps of the running mean; a tenth of the run by default, at least 5.
+        run_dirs: run folders that hold `metrics.jsonl`.
+        output: the PNG.
+        window: steps of the running mean; if None, a tenth of the run, at least 5.
 
     Returns:
-        For each run name the mean loss of the first and of the last window.
+        for each run's name the mean loss of the first and of the last window.
 
     Raises:
         UserError: see `read_metrics`.

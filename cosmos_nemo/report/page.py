@@ -1,4 +1,4 @@
-"""One HTML file that shows what came of some runs: curves, pictures, videos, timings and what to type next."""
+"""Write one HTML file that shows runs: curves, pictures, videos, timings and commands to type next."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cosmos_nemo.runs.metrics import read_metrics
 from cosmos_nemo.runs.record import read_record
 
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".mp4": "video/mp4"}
-"""What a page can show; everything is embedded, so that the file can be mailed or opened from anywhere."""
+"""Files that a page can show; everything is embedded, so that the page can be mailed or opened from anywhere."""
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
@@ -31,7 +31,7 @@ pre { background: #f6f8fa; padding: 1rem; overflow-x: auto }
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """A picture or a video and what it shows."""
+    """A picture or a video with its caption."""
 
     caption: str
     path: Path
@@ -51,13 +51,13 @@ def write_page(
     Args:
         output: the HTML file.
         title: its heading.
-        run_dirs: run folders that hold ``metrics.jsonl``; each gets its loss curve and its numbers.
+        run_dirs: run folders that hold `metrics.jsonl`; each gets its loss curve and its numbers.
         media: what to show, in this order.
-        timings: (what was done, seconds).
+        timings: (label, seconds).
         next_commands: shell lines for the reader.
 
     Raises:
-        UserError: a run has no metrics, or a file is missing or neither picture nor video.
+        UserError: a run has no metrics, or a file is missing or is neither a picture nor a video.
     """
     sections = [_run(run_dir) for run_dir in run_dirs]
     sections += ["<h2>To look at</h2>", *map(_figure, media)] if media else []
@@ -72,31 +72,31 @@ def write_page(
 
 
 def read_timings(path: Path) -> list[tuple[str, float]]:
-    """Read a file of lines ``what was done<TAB>seconds``.
+    """Read a file of lines `label<TAB>seconds`.
 
     Raises:
         UserError: it is missing, or a line has another form.
     """
     if not path.is_file():
-        raise UserError(f"no timings at {path}; give a file of lines 'what was done<TAB>seconds', or leave it out.")
+        raise UserError(f"no timings at {path}; give a file of lines 'label<TAB>seconds', or omit --timings.")
     timings = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         label, tab, seconds = line.rpartition("\t")
         try:
             timings.append((label, float(seconds if tab else "")))
         except ValueError:
-            raise UserError(f"{path}, line {number} is not 'what was done<TAB>seconds': {line!r}") from None
+            raise UserError(f"{path}, line {number} is not 'label<TAB>seconds': {line!r}") from None
     return timings
 
 
 def parse_media(text: str) -> Media:
-    """Parse ``CAPTION=FILE`` (or a bare ``FILE``, captioned by its name)."""
+    """Parse `CAPTION=FILE`, or a bare `FILE`, whose name becomes the caption."""
     caption, _, path = text.rpartition("=")
     return Media(caption=caption or Path(path).stem, path=Path(path))
 
 
 def _run(run_dir: Path) -> str:
-    """Curve and numbers of one run."""
+    """Return the section of one run: its curve and numbers."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "loss.png"
         ((name, (first, last)),) = plot_loss([run_dir], picture).items()
@@ -132,9 +132,9 @@ def _figure(item: Media) -> str:
 def _data_uri(path: Path) -> str:
     kind = MEDIA_TYPES.get(path.suffix.lower())
     if kind is None:
-        raise UserError(f"{path} is neither picture nor video; a page shows {', '.join(MEDIA_TYPES)}.")
+        raise UserError(f"{path} is neither a picture nor a video; a page shows {', '.join(MEDIA_TYPES)}.")
     if not path.is_file():
-        raise UserError(f"{path} is missing; make it first, or leave it out of the page.")
+        raise UserError(f"{path} is missing; make it first, or omit it from the page.")
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

@@ -9,8 +9,8 @@ from cosmos_nemo.errors import UserError
 
 
 def blend(
-    parts: Annotated[list[str], typer.Argument(help="FOLDER=WEIGHT of each dataset; a weight of 1 if left out.")],
-    output: Annotated[Path, typer.Option(help="The .yaml file to write, to be given as data.path.")],
+    parts: Annotated[list[str], typer.Argument(help="FOLDER=WEIGHT of each dataset; if omitted, a weight is 1.")],
+    output: Annotated[Path, typer.Option(help="The .yaml file to write; give it to training as data.path.")],
 ) -> None:
     """Write an Energon Metadataset that draws from several datasets by weight. The datasets are not copied."""
     from cosmos_nemo.data.blend import BlendPart, blend_text, combine
@@ -39,7 +39,7 @@ def _part(text: str) -> tuple[Path, float]:
     try:
         number = float(weight)
     except ValueError:
-        raise UserError(f"{text}: {weight!r} is no weight; write FOLDER=3") from None
+        raise UserError(f"{text}: {weight!r} is not a number; write FOLDER=3") from None
     if not 0 < number < float("inf"):
         raise UserError(f"{text}: a weight must be above 0")
     return Path(path), number

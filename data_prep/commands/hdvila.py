@@ -1,4 +1,4 @@
-"""`data_prep hdvila`: clips cut out of longer videos."""
+"""`data_prep hdvila`: cut clips out of longer videos."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,13 @@ def hdvila(
     do_download: Annotated[
         bool, typer.Option("--do-download", help="First fetch the missing videos to videos_orig/ (needs pytubefix).")
     ] = False,
-    n_videos: Annotated[int, typer.Option(help="Videos to take, one clip of each.")] = 128,
+    n_videos: Annotated[int, typer.Option(help="Number of videos; one clip is cut out of each.")] = 128,
     jsonl: Annotated[
-        Path | None, typer.Option(help="Clip descriptions, a JSON object per line; FOLDER's hdvila-100M.jsonl.")
+        Path | None,
+        typer.Option(help="Clip descriptions, a JSON object per line; if omitted, FOLDER/hdvila-100M.jsonl."),
     ] = None,
 ) -> None:
-    """Cut captioned clips out of longer videos, by a file of clip descriptions in the form of HD-VILA-100M."""
+    """Cut captioned clips out of longer videos, following a file of clip descriptions like that of HD-VILA-100M."""
     from data_prep.commands.progress import bar
     from data_prep.folders import hdvila as work
 

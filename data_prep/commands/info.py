@@ -1,4 +1,4 @@
-"""`data_prep info`: what a dataset is."""
+"""`data_prep info`: show facts about a dataset."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,10 @@ import typer
 
 
 def info(
-    place: Annotated[Path, typer.Argument(help="Folder that `shards` wrote, or file that `blend` wrote.")],
+    place: Annotated[Path, typer.Argument(help="Folder written by `shards`, or file written by `blend`.")],
     buckets: Annotated[
-        bool, typer.Option("--buckets", help="Count samples by aspect ratio, size and length; reads every shard.")
+        bool,
+        typer.Option("--buckets", help="Also count samples by aspect ratio, size and length; every shard is read."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`data_prep inspect`: what is in a folder."""
+"""`data_prep inspect`: take stock of a folder."""
 
 import sys
 from pathlib import Path
@@ -18,11 +18,11 @@ MAX_ROWS = 20  # of each list; --json has everything
 
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Folder with videos/*.mp4 (or *.mp4), images/*.jpg, metas/*.txt.")],
-    images: Annotated[bool, typer.Option("--images", help="Look at images/ instead of the videos.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Examine images/ instead of the videos.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything about every file as JSON.")] = False,
     workers: Annotated[int, typer.Option(help="Threads that read files.")] = 2,
 ) -> None:
-    """Say what is in a folder and which recipes its clips serve, before anything is done."""
+    """Show what is in a folder and which recipes its clips serve, before anything is done."""
     import json
 
     from data_prep.commands.progress import bar
@@ -31,7 +31,7 @@ def inspect(
 
     if workers < 1:
         raise UserError(f"--workers {workers} must be at least 1")
-    with bar("looking", len(find_media(folder, images=images))) as advance:
+    with bar("reading", len(find_media(folder, images=images))) as advance:
         inventory = take_inventory(folder, images=images, workers=workers, on_file=advance)
     if as_json:
         typer.echo(json.dumps(inventory.to_dict(), indent=2))
@@ -52,7 +52,7 @@ def _print(inventory: "Inventory") -> None:
     console.print(f"captions: {captions or 'none'}", soft_wrap=True)
     odd = sum(not file.upright or not file.square_pixels for file in inventory.files)
     if odd:
-        console.print(f"{odd} are stored turned or with pixels that are not square; they are read as they are shown")
+        console.print(f"{odd} are stored rotated or with non-square pixels; they are read as they are displayed")
     console.print(_recipes(inventory))
     missing = [file.name for file in inventory.files if file.caption != "present"]
     _print_list("without a usable caption", missing)
@@ -62,7 +62,7 @@ def _print(inventory: "Inventory") -> None:
 
 
 def _recipes(inventory: "Inventory") -> "Table":
-    """How many files serve each recipe; recipes of the same clips share a row."""
+    """Tabulate how many files serve each recipe; recipes of the same clips share a row."""
     table = _table("needs", "fit", "too short", "no caption", "enlarged", "other shape", "for")
     rows: dict[Any, list[str]] = {}
     for name, fit in inventory.recipes.items():

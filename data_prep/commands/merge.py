@@ -1,4 +1,4 @@
-"""`data_prep merge`: several datasets in one folder."""
+"""`data_prep merge`: join several datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,10 @@ import typer
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Datasets that were prepared alike.")],
+    folders: Annotated[list[Path], typer.Argument(help="Datasets made with the same encoders and sizes.")],
     output: Annotated[Path, typer.Option(help="Folder of the new dataset; it must not exist.")],
 ) -> None:
-    """Make one dataset of several, which stay as they are. Their shards are shared, not copied, on one file system."""
+    """Join several datasets, which stay as they are. On one file system their shards are linked, not copied."""
     from cosmos_nemo.data.manifest import read_manifest
     from data_prep.commands.progress import bar
     from data_prep.datasets.merge import merge as merge_datasets

@@ -1,4 +1,4 @@
-"""`data_prep preview`: look at a dataset."""
+"""`data_prep preview`: draw samples of a dataset."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,12 @@ import typer
 
 
 def preview(
-    folder: Annotated[Path, typer.Argument(help="Folder that `shards` wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder written by `shards`.")],
     output: Annotated[Path, typer.Option(help="The .png file to write.")] = Path("preview.png"),
-    num_samples: Annotated[int, typer.Option(help="Samples, evenly spread over the dataset.")] = 8,
-    num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 6,
+    num_samples: Annotated[int, typer.Option(help="Number of samples, evenly spread over the dataset.")] = 8,
+    num_frames: Annotated[int, typer.Option(help="Frames of each sample.")] = 6,
     video_tokenizer: Annotated[
-        Path | None, typer.Option(help="Decodes latents and token ids; the one that made them if left out.")
+        Path | None, typer.Option(help="Decodes latents and token ids; if omitted, the one that made them.")
     ] = None,
 ) -> None:
     """Draw a contact sheet of samples with their captions."""

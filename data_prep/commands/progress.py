@@ -1,4 +1,4 @@
-"""What the command line shows: progress bars and the closing table."""
+"""Progress bars and the closing table."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ MAX_ROWS = 30  # of the table; report.json has them all
 
 
 class _RateColumn(ProgressColumn):
-    """Steps per second, of late."""
+    """Recent steps per second."""
 
     def render(self, task: Task) -> Text:
         rate = task.finished_speed or task.speed
@@ -46,7 +46,7 @@ def _progress() -> Progress:
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar; call what it gives once per step, with a note."""
+    """Show a progress bar; the function that it gives is called once per step, with a note."""
     with _progress() as progress:
         task = progress.add_task(title, total=total, note="")
         yield lambda note: progress.update(task, advance=1, note=note)
@@ -69,11 +69,11 @@ class ShardProgress(ShardEvents):
         self._progress.stop()
 
     def stage(self, name: str, total: int) -> None:
-        """A stage of `total` steps begins."""
+        """Begin a stage of `total` steps."""
         self._task = self._progress.add_task(name, total=total, note="")
 
     def step(self, note: str) -> None:
-        """One step is done."""
+        """Advance by one step."""
         if self._task is not None:
             self._progress.update(self._task, advance=1, note=note)
 
@@ -84,7 +84,7 @@ class ShardProgress(ShardEvents):
 
 
 def print_report(report: Report, *, stderr: bool = False) -> None:
-    """Print what became of the input: every problem with its reason, and counts that add up."""
+    """Print the fate of the input: every problem with its reason, and counts that add up."""
     console = Console(stderr=stderr)
     problems = [v for v in report.verdicts if v.reason]
     if problems:

@@ -7,13 +7,13 @@ import typer
 
 
 def split(
-    folder: Annotated[Path, typer.Argument(help="Folder that `shards` or `merge` wrote; it stays as it is.")],
+    folder: Annotated[Path, typer.Argument(help="Folder written by `shards` or `merge`; it stays as it is.")],
     output: Annotated[Path, typer.Option(help="Folder of the new dataset; it must not exist.")],
     val: Annotated[float, typer.Option(help="Share of the source videos held out for validation.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
     samples_per_shard: Annotated[int, typer.Option(help="Samples per tar file.")] = 32,
 ) -> None:
-    """Copy a dataset with another train/val split, by a hash of the source video: no video is on both sides."""
+    """Copy a dataset with another split into train and val. A hash of the source video decides: no video is in both."""
     from cosmos_nemo.data.manifest import read_manifest
     from data_prep.commands.progress import bar
     from data_prep.datasets.split import split_again

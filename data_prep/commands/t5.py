@@ -1,4 +1,4 @@
-"""`data_prep t5`: text embeddings for upstream's loaders."""
+"""`data_prep t5`: write text embeddings for upstream's loaders."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from cosmos_nemo.errors import UserError
 def t5(
     folder: Annotated[Path, typer.Argument(help="Dataset folder with metas/*.txt and videos/ or images/.")],
     text_encoder: Annotated[Path, typer.Option(help="T5 encoder folder, for example a local copy of t5-11b.")],
-    images: Annotated[bool, typer.Option("--images", help="The dataset is images/, not videos.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="The dataset has images/ instead of videos.")] = False,
     batch_size: Annotated[int, typer.Option(help="Captions per forward pass.")] = 8,
     device: Annotated[str, typer.Option(help="Where the encoder runs: auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[
@@ -20,7 +20,7 @@ def t5(
 ) -> None:
     """Write t5_xxl/NAME.pickle for every caption, as Cosmos' own loaders read them. Existing ones are kept.
 
-    `shards` needs none of this: it embeds captions itself, and takes these files where it is given no --text-encoder.
+    `shards` does not need these files: it embeds captions itself, and reads them only without --text-encoder.
     """
     from data_prep.commands.progress import bar
     from data_prep.folders.t5 import FOLDER, plan_embeddings, write_embeddings
@@ -28,7 +28,7 @@ def t5(
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size} must be at least 1")
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device} is none of auto, cpu, cuda")
+        raise UserError(f"--device {device} is unknown; use one of auto, cpu, cuda")
     plan = plan_embeddings(folder, images=images, overwrite=overwrite)
     if plan.todo:
         import torch

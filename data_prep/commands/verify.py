@@ -1,4 +1,4 @@
-"""`data_prep verify`: is a dataset what its manifest says?"""
+"""`data_prep verify`: check a dataset against its manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,17 @@ MAX_ROWS = 100  # of the table
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Folder that `shards` wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder written by `shards`.")],
     decode: Annotated[
         bool, typer.Option("--decode/--no-decode", help="Decode every frame of raw video, or only count them.")
     ] = True,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Leave out what is damaged; the rest becomes a whole dataset again.")
+        bool, typer.Option("--repair", help="Remove what is damaged; the rest becomes a whole dataset again.")
     ] = False,
 ) -> None:
-    """Read every sample back: the shards against the manifest's SHA-256, the samples against the schema.
+    """Check every shard against the manifest's SHA-256 and every sample against the schema.
 
-    Names shard, sample and field of every problem; exit status 1 if there is one.
+    Every problem is reported with its shard, sample and field; the exit status is 1 if there is one.
     """
     if repair:
         _repair(folder)
@@ -36,7 +36,7 @@ def verify(
         problems = list(find_problems(folder, decode=decode, on_shard=advance))
     if not problems:
         samples = sum(shard.samples for shard in manifest.shards)
-        typer.echo(f"{folder}: {samples} samples in {len(manifest.shards)} shards, all as the manifest says")
+        typer.echo(f"{folder}: {samples} samples in {len(manifest.shards)} shards, all as in the manifest")
         return
     table = Table("shard", "sample", "field", "problem")
     for problem in problems[:MAX_ROWS]:
@@ -44,7 +44,10 @@ def verify(
     Console().print(table)
     shards = {problem.shard for problem in problems}
     more = f", {len(problems) - MAX_ROWS} not shown" if len(problems) > MAX_ROWS else ""
-    typer.echo(f"{folder}: {len(problems)} problems in {len(shards)} shards{more}; copy or prepare these shards again")
+    typer.echo(
+        f"{folder}: {len(problems)} problems in {len(shards)} shards{more}; "
+        "copy or make these shards again, or remove what is damaged with --repair"
+    )
     raise typer.Exit(1)
 
 
@@ -53,5 +56,5 @@ def _repair(folder: Path) -> None:
 
     lost = repair(folder)
     for name, count in lost.items():
-        typer.echo(f"{name}: {count} samples left out")
-    typer.echo(f"{folder}: {sum(lost.values())} samples left out, the rest is a whole dataset")
+        typer.echo(f"{name}: {count} samples removed")
+    typer.echo(f"{folder}: {sum(lost.values())} samples removed, the rest is a whole dataset")

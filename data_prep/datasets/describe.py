@@ -1,4 +1,4 @@
-"""What a dataset is, in a table."""
+"""Facts about a dataset, as a table."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from data_prep.datasets.reading import read_dataset
 
 
 def describe(place: Path, *, buckets: bool = False) -> dict[str, Any]:
-    """Facts about a dataset or a blend, in the order in which people ask for them.
+    """Collect facts about a dataset or a blend, in the order in which people ask for them.
 
     Args:
         place: folder of a dataset, or the file of a blend.
@@ -73,7 +73,7 @@ def _count_buckets(folder: Path, manifest: Manifest) -> dict[str, int]:
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """The facts as text."""
+    """Return the facts as lines of text."""
     rows = []
     for name, value in facts.items():
         if name == "bytes":

@@ -29,8 +29,8 @@ def write_tar(file: Path, members: Iterable[tuple[str, bytes | Path]]) -> None:
     """Write a tar whose bytes depend on the members alone, in one step.
 
     Args:
-        file: The tar; replaced if it exists.
-        members: Names and contents, or the files that hold them; those of a sample follow each other. Without any,
+        file: the tar; replaced if it exists.
+        members: names and contents, or the files that hold them; those of a sample follow each other. Without any,
             nothing is written.
     """
     rest = iter(members)
@@ -58,13 +58,13 @@ def write_samples(file: Path, samples: Iterable[RawSample], *, split: str, prefi
     """Write samples of other shards, byte for byte, as a shard.
 
     Args:
-        file: The tar; not written without samples.
-        samples: What to write.
+        file: the tar; not written without samples.
+        samples: what to write.
         split: "train" or "val".
-        prefix: Put in front of every key.
+        prefix: put in front of every key.
 
     Returns:
-        The shard's record.
+        the shard's record.
     """
     count = 0
 
@@ -107,9 +107,13 @@ def index_for_energon(folder: Path, shards: list[ShardRecord]) -> None:
 
 @contextmanager
 def new_dataset(output: Path) -> Iterator[Path]:
-    """A folder to build in, which gets its name when it is complete. What an interrupted call left is cleared away."""
+    """Give a folder to build in, which gets its name when it is complete.
+
+    Raises:
+        UserError: the output exists.
+    """
     if output.exists():
-        raise UserError(f"--output {output} exists; use another folder")
+        raise UserError(f"--output {output} exists already; use another folder")
     with staged(output) as place:
         place.mkdir()
         yield place

@@ -6,10 +6,10 @@ from cosmos_nemo.errors import UserError
 
 
 def hold_out(names: set[str], fraction: float, seed: int) -> set[str]:
-    """The share of `names` that is for validation, by hash: at least one and not all, where there are two.
+    """Return the names that are held out for validation: at least one and not all, if there are two or more.
 
     Raises:
-        UserError: the fraction is no fraction.
+        UserError: the fraction is below 0, or 1 or more.
     """
     if not 0 <= fraction < 1:
         raise UserError(f"--val-fraction {fraction} must be at least 0 and below 1")
@@ -21,6 +21,6 @@ def hold_out(names: set[str], fraction: float, seed: int) -> set[str]:
 
 
 def keyed_number(seed: int, *keys: str) -> int:
-    """A number that depends on its arguments alone, in [0, 2**64)."""
+    """Return a number in [0, 2**64) that depends on the arguments alone."""
     text = "\0".join((str(seed), *keys))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

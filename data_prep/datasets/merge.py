@@ -16,14 +16,15 @@ from data_prep.datasets.reading import read_dataset, read_shard
 def merge(
     folders: list[Path], output: Path, *, on_shard: Callable[[str], None] = lambda name: None
 ) -> tuple[Manifest, list[str]]:
-    """One dataset of several, which stay as they are. Where two use the same key, the later one's keys get a prefix.
+    """Make one dataset of several, which stay as they are. If two use the same key, the later one's keys get a prefix.
 
     Args:
         folders: datasets that were prepared alike, at least two.
         output: the new dataset's folder, which must not exist.
         on_shard: progress: called after each shard.
 
-    Returns: the new manifest, and what the user should know.
+    Returns:
+        the new manifest, and what the user should know.
 
     Raises:
         UserError: they cannot be mixed, or the output exists.
@@ -47,7 +48,7 @@ def merge(
                     file = place / (f"{count:06d}.tar" if numbered else f"{split}-{count:06d}.tar")
                     records.append(_take_shard(folder, shard, file, prefix))
                     on_shard(shard.name)
-        notes += [f"keys of {folders[n]} were in use and now begin with d{n}_" for n in sorted(clashing)]
+        notes += [f"keys of {folders[n]} were taken already and now begin with d{n}_" for n in sorted(clashing)]
         options = {"merged": [folder.name for folder in folders]}
         result = replace(merged, shards=tuple(records), sources=_sources(folders, manifests), options=options)
         complete(place, result)
@@ -58,7 +59,7 @@ def merge(
 def _survey(
     folders: list[Path], manifests: list[Manifest]
 ) -> tuple[list[str], dict[str, set[tuple[str, str]]], set[int]]:
-    """All keys, the splits in which each source's content is used, and which datasets use an earlier one's keys."""
+    """Find all keys, the splits that use each source's content, and the datasets that use an earlier one's keys."""
     keys: list[str] = []
     sides: dict[str, set[tuple[str, str]]] = {}
     seen: set[str] = set()
@@ -78,7 +79,7 @@ def _survey(
 
 
 def _sources(folders: list[Path], manifests: list[Manifest]) -> dict[str, str]:
-    """Hashes of all inputs; names that stand for different files get their dataset's in front."""
+    """Return the hashes of all inputs; a name that stands for different files is preceded by its dataset's."""
     meanings: dict[str, set[str]] = {}
     for manifest in manifests:
         for name, digest in manifest.sources.items():
@@ -91,19 +92,19 @@ def _sources(folders: list[Path], manifests: list[Manifest]) -> dict[str, str]:
 
 
 def _leaks(sides: dict[str, set[tuple[str, str]]]) -> list[str]:
-    """Sources that are now trained on and held out at once."""
+    """Describe the sources that are now both trained on and held out."""
     found = [sorted(uses) for uses in sides.values() if len({split for split, _ in uses}) > 1]
     if not found:
         return []
     (_, first), (_, second) = found[0][0], found[0][-1]
     return [
-        f"{len(found)} source files are for training in one dataset and held out in another ({first} and {second}); "
+        f"{len(found)} source files are trained on in one dataset and held out in another ({first} and {second}); "
         "split the result again with `python -m data_prep split`"
     ]
 
 
 def _take_shard(folder: Path, shard: ShardRecord, file: Path, prefix: str) -> ShardRecord:
-    """Bring a shard into a new folder: as it is, sharing the disk's blocks where possible, or with other keys."""
+    """Put a shard into a new folder: with other keys, or as it is and then as a hard link where possible."""
     source = folder / shard.name
     if prefix:
         return write_samples(file, read_shard(folder, shard), split=shard.split, prefix=prefix)

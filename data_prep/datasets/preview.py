@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: what its samples look like, with their captions."""
+"""A contact sheet of a dataset: samples with their captions."""
 
 import textwrap
 from collections.abc import Iterator
@@ -37,12 +37,13 @@ def write_preview(
         output: the PNG file.
         num_samples: rows.
         num_frames: frames in a row, evenly spread over the clip.
-        video_tokenizer: decodes latents and token ids; None takes the one they were made with, if it is still there.
+        video_tokenizer: decodes latents and token ids; None is the one they were made with, if it is still there.
 
-    Returns: rows drawn, and how their pictures were made.
+    Returns:
+        the number of rows, and how their pictures were made.
 
     Raises:
-        UserError: no dataset, or a number that makes no sense.
+        UserError: there is no dataset, or a number is too small.
     """
     for name, value in (("--num-samples", num_samples), ("--num-frames", num_frames)):
         if value < 1:
@@ -59,7 +60,7 @@ def write_preview(
 
 
 def _spread(folder: Path, manifest: Manifest, count: int) -> Iterator[RawSample]:
-    """Samples at even distances over all shards."""
+    """Give samples at even distances over all shards."""
     total = sum(shard.samples for shard in manifest.shards)
     wanted = sorted({index * total // min(count, total) for index in range(min(count, total))})
     first = 0
@@ -72,7 +73,7 @@ def _spread(folder: Path, manifest: Manifest, count: int) -> Iterator[RawSample]
 
 
 class _Painter:
-    """Samples to frames, by the video tokenizer where one is at hand."""
+    """Turns samples into frames, with the video tokenizer if there is one."""
 
     def __init__(self, manifest: Manifest, tokenizer: Path | None, num_frames: int) -> None:
         self._num_frames = num_frames
@@ -83,7 +84,7 @@ class _Painter:
         made_with = Path(manifest.video_tokenizer.path) if manifest.video_tokenizer else None
         path = tokenizer or (made_with if made_with is not None and made_with.exists() else None)
         if path is None:
-            self.method = f"false colours, as the video tokenizer {made_with} is not here; give --video-tokenizer"
+            self.method = f"in false colours, as the video tokenizer {made_with} is missing; give --video-tokenizer"
             return
         from cosmos_nemo.tokenizers.load import load_video_tokenizer
 
@@ -91,7 +92,7 @@ class _Painter:
         self.method = f"decoded by {path}"
 
     def frames(self, sample: AnySample) -> Tensor:
-        """uint8 RGB, shape [T, 3, H, W].
+        """Return the frames of a sample, uint8 RGB, shape [T, 3, H, W].
 
         Raises:
             VideoError: a video cannot be decoded.
@@ -117,7 +118,7 @@ class _Painter:
 
 
 def _false_colours(sample: DiffusionSample | TokenSample) -> Tensor:
-    """A picture without a tokenizer: three latent channels, or a colour per token id."""
+    """Make a picture without a tokenizer: three latent channels, or a colour per token id."""
     if isinstance(sample, DiffusionSample):
         values_T_3_H_W = sample.latent_C_T_H_W[:3].float().transpose(0, 1)
         low, high = values_T_3_H_W.amin(), values_T_3_H_W.amax()
@@ -128,7 +129,7 @@ def _false_colours(sample: DiffusionSample | TokenSample) -> Tensor:
 
 
 def _row(raw: RawSample, manifest: Manifest, painter: _Painter) -> Image.Image:
-    """One sample: its caption above its frames."""
+    """Draw one sample: its caption above its frames."""
     caption, frames = "", []
     try:
         sample = raw.read(manifest)

@@ -1,4 +1,4 @@
-"""Samples of finished shards, read back without Energon."""
+"""Read the samples of finished shards, without Energon."""
 
 import tarfile
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from cosmos_nemo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class RawSample:
-    """The members of a tar that share a key."""
+    """The members of a tar that share a key: one sample, not parsed yet."""
 
     shard: ShardRecord
     key: str
     parts: dict[str, bytes]
 
     def read(self, manifest: Manifest) -> Any:
-        """The sample.
+        """Parse the sample.
 
         Raises:
             SampleError: it is damaged.
@@ -29,7 +29,7 @@ class RawSample:
 
     @property
     def source(self) -> str:
-        """The file it was made of; for samples that do not say, the key.
+        """The file that it was made from; for samples that do not say, the key.
 
         Raises:
             SampleError: its description is damaged.
@@ -45,10 +45,10 @@ class RawSample:
 
 
 def read_shard(folder: Path, shard: ShardRecord) -> Iterator[RawSample]:
-    """The samples of a shard, one in memory at a time.
+    """Read the samples of a shard, one in memory at a time.
 
     Raises:
-        UserError: it is missing, no tar, or ends early; the samples before that are given.
+        UserError: it is missing, not a tar, or ends early; the samples before its end are given first.
     """
     file = folder / shard.name
     key = ""
@@ -78,7 +78,7 @@ def read_shard(folder: Path, shard: ShardRecord) -> Iterator[RawSample]:
 
 
 def read_dataset(folder: Path, manifest: Manifest, split: str | None = None) -> Iterator[RawSample]:
-    """The samples of all shards in order, or of those of one split.
+    """Read the samples of all shards in order, or of the shards of one split.
 
     Raises:
         UserError: see `read_shard`.
@@ -89,7 +89,7 @@ def read_dataset(folder: Path, manifest: Manifest, split: str | None = None) -> 
 
 
 def split_name(member: str) -> tuple[str, str]:
-    """Key and part of a tar member, as Energon cuts them: at the first dot after the last slash."""
+    """Split the name of a tar member into key and part, as Energon does: at the first dot after the last slash."""
     folder, slash, name = member.rpartition("/")
     stem, _, part = name.partition(".")
     return folder + slash + stem, part

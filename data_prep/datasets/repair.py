@@ -1,4 +1,4 @@
-"""Damaged datasets: what can be read of them becomes a whole dataset again."""
+"""Repair damaged datasets: what can be read of one becomes a whole dataset again."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,12 +16,13 @@ BEFORE = f"{MANIFEST_NAME}.before"
 
 
 def repair(folder: Path, *, on_shard: Callable[[str], None] = lambda name: None) -> dict[str, int]:
-    """Leave out of a dataset what is damaged, and keep the rest: of a truncated shard, the samples before the end.
+    """Remove what is damaged from a dataset and keep the rest: of a truncated shard, the samples before its end.
 
-    While shards are replaced there is no manifest, so that a half-repaired dataset does not look whole; the old one
-    waits under another name, and an interrupted repair is completed by the next.
+    While shards are replaced there is no manifest, so that a half-repaired dataset does not look complete; the old
+    manifest waits under another name, and an interrupted repair is completed by the next one.
 
-    Returns: shards that lost samples, and how many each.
+    Returns:
+        the shards that lost samples, and how many each.
 
     Raises:
         UserError: there is no manifest, or nothing would be left for training.
@@ -71,7 +72,7 @@ def _replace_shards(folder: Path, manifest: Manifest, kept: list[ShardRecord], l
 
 
 def _good_samples(folder: Path, manifest: Manifest, shard: ShardRecord, keys: dict[str, str]) -> set[str] | None:
-    """Keys of the samples without a problem; None if the whole shard is what the manifest says."""
+    """Return the keys of the samples without a problem; None if the whole shard matches the manifest."""
     file = folder / shard.name
     whole = file.is_file() and file_sha256(file) == shard.sha256
     good = set()
@@ -84,7 +85,7 @@ def _good_samples(folder: Path, manifest: Manifest, shard: ShardRecord, keys: di
 
 
 def _readable(folder: Path, shard: ShardRecord) -> Iterator[RawSample]:
-    """The samples of a shard up to where it is damaged; the last one may have lost parts."""
+    """Read the samples of a shard up to where it is damaged; the last one may have lost parts."""
     try:
         yield from read_shard(folder, shard)
     except UserError:

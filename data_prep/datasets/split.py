@@ -20,7 +20,7 @@ def split_again(
     samples_per_shard: int = 32,
     on_sample: Callable[[str], None] = lambda key: None,
 ) -> Manifest:
-    """A dataset with the same samples, of which another share is held out, chosen by a hash of the source video.
+    """Make a dataset with the same samples, of which another share is held out, chosen by a hash of the source video.
 
     Args:
         folder: the dataset, which stays as it is.
@@ -31,7 +31,7 @@ def split_again(
         on_sample: progress: called after each sample.
 
     Raises:
-        UserError: not a whole dataset, a fraction that is none, or the output exists.
+        UserError: the dataset is incomplete, the share is impossible, or the output exists.
     """
     manifest = read_manifest(folder)
     check_shards(folder, manifest)
@@ -39,7 +39,7 @@ def split_again(
         raise UserError(f"--samples-per-shard {samples_per_shard} must be at least 1")
 
     def identity(raw: RawSample) -> str:
-        """The same for all samples of one video, under whatever names it was given."""
+        """Return what all samples of one video have in common, whatever its file is called."""
         return manifest.sources.get(raw.source, raw.source)
 
     held_out = hold_out({identity(raw) for raw in read_dataset(folder, manifest)}, val, seed)
@@ -64,7 +64,7 @@ def _noted(samples: Iterator[RawSample], on_sample: Callable[[str], None]) -> It
 
 
 def _groups(samples: Iterator[RawSample], size: int) -> Iterator[Iterator[RawSample]]:
-    """Up to `size` samples each, read as they are needed."""
+    """Give up to `size` samples at a time, read as they are needed."""
     for first in samples:
 
         def group(first: RawSample = first) -> Iterator[RawSample]:

@@ -1,4 +1,4 @@
-"""Reads a dataset back: every byte against the manifest, every sample against the schema."""
+"""Check a dataset: every byte against the manifest, every sample against the schema."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -30,7 +30,8 @@ class Problem:
     """Something that is wrong, and where."""
 
     shard: str
-    sample: str  # "" for the shard as a whole
+    sample: str
+    """Key of the sample; empty for a problem of the shard as a whole."""
     field: str
     reason: str
 
@@ -43,12 +44,13 @@ def verify(
     Args:
         folder: of the dataset.
         decode: of raw video, decode every frame; otherwise only count them.
-        on_shard: progress: called after each shard.
+        on_shard: called with the name of each finished shard.
 
-    Yields: every problem.
+    Yields:
+        every problem.
 
     Raises:
-        UserError: there is no manifest to hold it against.
+        UserError: there is no manifest.
     """
     manifest = read_manifest(folder)
     keys: dict[str, str] = {}
@@ -58,7 +60,7 @@ def verify(
     known = {shard.name for shard in manifest.shards}
     for file in sorted(folder.glob("*.tar")):
         if file.name not in known:
-            yield Problem(shard=file.name, sample="", field="manifest", reason="it does not name this shard")
+            yield Problem(shard=file.name, sample="", field="manifest", reason="does not list this shard")
     yield from _verify_index(folder, manifest)
 
 
@@ -74,9 +76,9 @@ def _verify_shard(
         return
     size = file.stat().st_size
     if size != shard.bytes:
-        yield whole("bytes", f"{size}, the manifest says {shard.bytes}: truncated or changed")
+        yield whole("bytes", f"{size} instead of {shard.bytes} as in the manifest: truncated or changed")
     elif file_sha256(file) != shard.sha256:
-        yield whole("sha256", "not that of the manifest: its content was changed")
+        yield whole("sha256", "differs from the manifest: the content was changed")
     count = 0
     try:
         for sample in read_shard(folder, shard):
@@ -85,17 +87,20 @@ def _verify_shard(
     except UserError as error:
         yield whole("tar", str(error))
     if count != shard.samples:
-        yield whole("samples", f"{count}, the manifest says {shard.samples}")
+        yield whole("samples", f"{count} instead of {shard.samples} as in the manifest")
 
 
 def check_sample(raw: RawSample, manifest: Manifest, keys: dict[str, str], *, decode: bool) -> Iterator[Problem]:
-    """Hold one sample against schema and manifest.
+    """Compare one sample with the schema and the manifest.
 
     Args:
         raw: the sample.
         manifest: of its dataset.
         keys: of the samples seen so far, with their shards; this one's is added.
         decode: of raw video, decode every frame.
+
+    Yields:
+        every problem.
     """
 
     def problem(field: str, reason: str) -> Problem:
@@ -111,11 +116,11 @@ def check_sample(raw: RawSample, manifest: Manifest, keys: dict[str, str], *, de
         return
     for field, found, expected in _compared(sample, manifest):
         if expected is not None and found != expected:
-            yield problem(field, f"{found}, the manifest says {expected}")
+            yield problem(field, f"{found} instead of {expected} as in the manifest")
     if isinstance(sample, TokenSample) and manifest.vocab_size is not None:
         low, high = int(sample.tokens_T_H_W.min()), int(sample.tokens_T_H_W.max())
         if low < 0 or high >= manifest.vocab_size:
-            yield problem(TOKENS_PART, f"ids from {low} to {high}, the vocabulary has {manifest.vocab_size}")
+            yield problem(TOKENS_PART, f"ids from {low} to {high}, but the vocabulary has {manifest.vocab_size}")
     if isinstance(sample, VideoSample):
         try:
             _check_media(sample, decode=decode)
@@ -124,7 +129,7 @@ def check_sample(raw: RawSample, manifest: Manifest, keys: dict[str, str], *, de
 
 
 def _compared(sample: Any, manifest: Manifest) -> Iterator[tuple[str, Any, Any]]:
-    """Field, what the sample has, and what the manifest says."""
+    """Give the fields to compare: name, value of the sample, value of the manifest."""
     if isinstance(sample, DiffusionSample):
         yield LATENT_PART, tuple(sample.latent_C_T_H_W.shape), manifest.latent_shape
         yield LATENT_PART, str(sample.latent_C_T_H_W.dtype).removeprefix("torch."), manifest.latent_dtype
@@ -138,24 +143,24 @@ def _compared(sample: Any, manifest: Manifest) -> Iterator[tuple[str, Any, Any]]
 
 
 def _check_media(sample: VideoSample, *, decode: bool) -> None:
-    """Look at a video or picture.
+    """Read a video or picture.
 
     Raises:
-        VideoError: it cannot be decoded, or is not what its description says.
+        VideoError: it cannot be decoded, or does not match its description.
     """
     if sample.media_part != "mp4":
         read_image(sample.media)
         return
     probe = probe_video(sample.media)
     if sample.info is not None and sample.info.num_frames != probe.num_frames:
-        raise VideoError(f"{probe.num_frames} frames, its description says {sample.info.num_frames}")
+        raise VideoError(f"{probe.num_frames} frames instead of {sample.info.num_frames} as described")
     if decode:
         for _ in iter_frames(sample.media, probe):
             pass
 
 
 def _verify_index(folder: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Energon must see the samples that the manifest counts."""
+    """Compare the numbers of samples that Energon sees with those of the manifest."""
     file = folder / ".nv-meta" / ".info.json"
     if not file.is_file():
         yield Problem(shard="", sample="", field=".nv-meta", reason="Energon's index is missing")
@@ -163,5 +168,5 @@ def _verify_index(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     counts = json.loads(file.read_text(encoding="utf-8")).get("shard_counts", {})
     for shard in manifest.shards:
         if counts.get(shard.name) != shard.samples:
-            reason = f"{counts.get(shard.name)} samples, the manifest says {shard.samples}"
+            reason = f"{counts.get(shard.name)} samples instead of {shard.samples} as in the manifest"
             yield Problem(shard=shard.name, sample="", field=".nv-meta", reason=reason)

@@ -1,4 +1,4 @@
-"""Draws the scenes of `scenes.py`."""
+"""Draw the scenes of `scenes.py`."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +11,8 @@ OVERSAMPLING = 4  # drawn this much larger and reduced: edges move by fractions 
 def draw_scene(scene: Scene, *, height: int, width: int) -> np.ndarray:
     """Render a scene.
 
-    Returns: uint8 RGB frames, shape [T, height, width, 3].
+    Returns:
+        uint8 RGB frames, shape [T, height, width, 3].
     """
     background = _background(scene, height, width)
     frames = []

@@ -1,4 +1,4 @@
-"""What `data_prep sample` is asked to render."""
+"""Options of `data_prep sample`."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from cosmos_nemo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What the example dataset looks like."""
+    """Looks of the example dataset."""
 
     num_videos: int = 32
     """Videos to render."""
@@ -25,10 +25,10 @@ class SampleOptions:
     def __post_init__(self) -> None:
         """Reject what cannot be drawn or encoded."""
         if self.num_videos < 1:
-            raise UserError(f"--num-videos {self.num_videos} makes no dataset; use 1 or more")
+            raise UserError(f"--num-videos {self.num_videos} must be at least 1")
         if self.num_frames < 2:
             raise UserError(f"--num-frames {self.num_frames} shows no motion; use 2 or more")
         if self.fps <= 0:
             raise UserError(f"--fps {self.fps} must be positive")
         if self.height < 16 or self.width < 16 or self.height % 2 or self.width % 2:
-            raise UserError(f"--height {self.height} --width {self.width} must be even numbers from 16 up")
+            raise UserError(f"--height {self.height} and --width {self.width} must be even numbers, at least 16")

@@ -23,11 +23,12 @@ def write_sample(folder: Path, options: SampleOptions, *, on_video: Callable[[st
     """Render the dataset to `folder/videos/*.mp4` and `folder/metas/*.txt`; equal options give equal bytes.
 
     Args:
-        folder: where to; files of an earlier call with the same options are kept.
+        folder: where to write; files of an earlier call with the same options are kept.
         options: what to render.
         on_video: called with the name of each finished video.
 
-    Returns: the number of videos.
+    Returns:
+        the number of videos.
 
     Raises:
         UserError: `folder` holds something else.
@@ -66,5 +67,5 @@ def _claim(folder: Path, options: SampleOptions) -> None:
             )
         return
     if folder.exists() and any(not file.name.startswith(WORKPLACE) for file in folder.iterdir()):
-        raise UserError(f"{folder} is not empty and is no example dataset; use another folder")
+        raise UserError(f"{folder} is not empty and holds no example dataset; use another folder")
     write_json(settings, wanted)

@@ -34,10 +34,13 @@ FLOORS = {"dark grey": (95, 95, 100), "brown": (125, 90, 60), "dark green": (60,
 class Shape:
     """A coloured figure in world coordinates."""
 
-    kind: str  # "disc" or "polygon"
+    kind: str
+    """"disc" or "polygon"."""
     color: tuple[int, int, int]
-    points: tuple[tuple[float, float], ...]  # the centre of a disc, or the corners
-    radius: float = 0.0  # of a disc
+    points: tuple[tuple[float, float], ...]
+    """Centre of a disc, or corners of a polygon."""
+    radius: float = 0.0
+    """Of a disc."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ class Scene:
     kind: str
     caption: str
     wall: tuple[int, int, int]
-    floor: tuple[int, int, int] | None  # None for a view from above, without a floor
+    floor: tuple[int, int, int] | None
+    """Colour of the floor; None for a view from above, which shows none."""
     frames: tuple[tuple[Shape, ...], ...]
 
 
@@ -73,7 +77,7 @@ def _disc(color: str, centre: Sequence[float] | np.ndarray, radius: float) -> Sh
 def _fly(
     position: np.ndarray, velocity: np.ndarray, radius: float, restitution: float, dt: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One step of a ball under gravity between the floor and the two side walls."""
+    """Move a ball by one step under gravity, between the floor and the two side walls."""
     velocity = velocity + np.array([0.0, -GRAVITY]) * dt
     position = position + velocity * dt
     if position[1] < FLOOR + radius and velocity[1] < 0:
@@ -85,7 +89,7 @@ def _fly(
 
 
 def bouncing_ball(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
-    """A ball dropped with some sideways speed bounces; each bounce keeps the restitution's share of the speed."""
+    """Drop a ball with some sideways speed; each bounce keeps a fixed share of the speed, the restitution."""
     (color,), (place, wall, floor) = _colors(rng, 1), _stage(rng)
     radius, restitution = rng.uniform(0.34, 0.48), rng.uniform(0.7, 0.9)
     position = np.array([rng.uniform(0.7, 3.5), rng.uniform(1.7, 2.3)])
@@ -101,7 +105,7 @@ def bouncing_ball(rng: np.random.Generator, num_frames: int, fps: float) -> Scen
 
 
 def projectile(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
-    """A ball thrown from one side follows a parabola, lands and rolls on with small bounces."""
+    """Throw a ball from one side: it follows a parabola, lands and rolls on with small bounces."""
     (color,), (place, wall, floor) = _colors(rng, 1), _stage(rng)
     radius, direction = rng.uniform(0.28, 0.38), int(rng.choice([-1, 1]))
     position = np.array([0.4 if direction > 0 else WORLD_WIDTH - 0.4, rng.uniform(0.8, 1.2)])
@@ -116,7 +120,7 @@ def projectile(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
 
 
 def pendulum(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
-    """A bob on a rigid rod, `theta'' = -g/L sin(theta) - c theta'`, without the small-angle approximation."""
+    """Swing a bob on a rigid rod, `theta'' = -g/L sin(theta) - c theta'`, without the small-angle approximation."""
     (color,), (place, wall, floor) = _colors(rng, 1), _stage(rng)
     length, radius, damping = rng.uniform(1.2, 1.6), rng.uniform(0.31, 0.42), 0.15
     angle, speed = rng.uniform(0.5, 1.1) * rng.choice([-1, 1]), 0.0
@@ -133,7 +137,7 @@ def pendulum(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
 
 
 def collision(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
-    """Two discs on a table seen from above collide elastically: momentum and energy are kept, mass grows with area."""
+    """Let two discs on a table collide elastically, seen from above; their masses are as their areas."""
     (first, second), (place, wall, _) = _colors(rng, 2), _stage(rng, floor=False)
     radii = rng.uniform(0.39, 0.56, size=2)
     position = np.array([[0.6, 1.4 + rng.uniform(-0.4, 0.4)], [3.0, 1.4 + rng.uniform(-0.4, 0.4)]])
@@ -151,7 +155,7 @@ def collision(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
 
 
 def _collide(position: np.ndarray, velocity: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Velocities after an elastic collision, if the discs touch and approach; shapes [2, 2], [2, 2], [2]."""
+    """Return the velocities after an elastic collision, if the discs touch and approach; shapes [2, 2], [2, 2], [2]."""
     gap = position[1] - position[0]
     distance = float(np.linalg.norm(gap))
     normal = gap / distance
@@ -170,7 +174,7 @@ def _bounce_off_rim(position: np.ndarray, velocity: np.ndarray, radii: np.ndarra
 
 
 def incline(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
-    """A block slides down a ramp, `a = g (sin(alpha) - mu cos(alpha))`, and then along the floor, `a = -mu g`."""
+    """Let a block slide down a ramp, `a = g (sin(alpha) - mu cos(alpha))`, and then along the floor, `a = -mu g`."""
     (color,), (place, wall, floor) = _colors(rng, 1), _stage(rng)
     alpha, friction, size = rng.uniform(0.5, 0.65), rng.uniform(0.3, 0.4), rng.uniform(0.56, 0.7)
     ramp_width = rng.uniform(2.1, 2.5)
@@ -193,7 +197,7 @@ def incline(rng: np.random.Generator, num_frames: int, fps: float) -> Scene:
 def _block(
     distance: float, ramp_length: float, ramp_width: float, alpha: float, size: float
 ) -> list[tuple[float, float]]:
-    """Corners of the block whose lower edge is centred at `distance` along ramp and floor."""
+    """Return the corners of the block whose lower edge is centred at `distance` along ramp and floor."""
     if distance < ramp_length:
         base = np.array([distance * math.cos(alpha), FLOOR + (ramp_length - distance) * math.sin(alpha)])
         along = np.array([math.cos(alpha), -math.sin(alpha)])

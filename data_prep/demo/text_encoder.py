@@ -1,4 +1,4 @@
-"""Makes the tiny text encoder of the demonstration."""
+"""Make the tiny text encoder of the demonstration."""
 
 from pathlib import Path
 
@@ -15,7 +15,8 @@ def write_text_encoder(folder: Path, *, captions: Path, seed: int = 0) -> int:
         captions: dataset folder with ``metas/NAME.txt``.
         seed: of the weights.
 
-    Returns: how many captions there are.
+    Returns:
+        the number of captions.
 
     Raises:
         UserError: there are none.

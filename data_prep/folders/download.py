@@ -89,7 +89,7 @@ def lookup(name: str) -> HubItem:
     """Find an item by its name here or by that of its repository.
 
     Raises:
-        UserError: There is no such item; the message names the nearest.
+        UserError: there is no such item; the message names the nearest.
     """
     import difflib
 
@@ -105,16 +105,16 @@ def fetch(item: HubItem, output: Path, *, revision: str | None = None, workers: 
     """Download an item. Files that are there already are kept, and an interrupted download is continued.
 
     Args:
-        item: What to download.
-        output: Folder under which `item.place` is made.
-        revision: Branch, tag or commit; the main branch if None.
-        workers: Files at a time.
+        item: what to download.
+        output: folder under which `item.place` is made.
+        revision: branch, tag or commit; the main branch if None.
+        workers: files at a time.
 
     Returns:
-        The folder.
+        the folder.
 
     Raises:
-        UserError: It failed; the message says why and what to do.
+        UserError: it failed; the message says why and what to do.
     """
     import huggingface_hub
 

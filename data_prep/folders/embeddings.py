@@ -1,4 +1,4 @@
-"""Text embeddings that lie in the input folder: upstream's `t5_xxl/*.pickle`, read without running what is in them."""
+"""Read text embeddings of a dataset folder, upstream's `t5_xxl/*.pickle`, without running what is in them."""
 
 import io
 import pickle
@@ -27,14 +27,15 @@ FLOAT16_MAX = 65504.0
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no array")
+            raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not part of an array")
         return super().find_class(module.replace("numpy._core", "numpy.core"), name)
 
 
 def read_embedding(file: Path) -> Tensor:
     """Read a list with one array [n_tokens, width], or the array itself.
 
-    Returns: shape [L, E], bfloat16, at most 512 tokens; zero rows at the end, which are padding, are cut off.
+    Returns:
+        shape [L, E], bfloat16, at most 512 tokens; zero rows at the end, which are padding, are cut off.
 
     Raises:
         VideoError: it is something else.

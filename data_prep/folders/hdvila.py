@@ -1,4 +1,4 @@
-"""HD-VILA style datasets: a file of clip descriptions and the videos they are from, to cut clips with captions.
+"""Datasets like HD-VILA: clips with captions are cut out of longer videos, following a file of clip descriptions.
 
 Names are upstream's: `videos_orig/VIDEO_ID.mp4` -> `videos/CLIP_ID` (which ends in .mp4), `metas/CLIP.txt` with the
 caption, `metas/CLIP.json` with the whole description. Clips find their videos by `video_id`.
@@ -34,11 +34,14 @@ class ClipLine:
 
     url: str
     video_id: str
-    clip_id: str  # with .mp4
+    clip_id: str
+    """File name of the clip, with .mp4."""
     caption: str
-    start: Fraction  # seconds
+    start: Fraction
+    """Seconds from the beginning of the video."""
     end: Fraction
-    content: Mapping[str, Any]  # the whole line
+    content: Mapping[str, Any]
+    """The whole line."""
 
     @property
     def stem(self) -> str:
@@ -48,32 +51,35 @@ class ClipLine:
 
 @dataclass(kw_only=True)
 class HdvilaReport:
-    """What became of the lines that were looked at."""
+    """Result for each line that was looked at."""
 
     done: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)  # were there already
-    bad: dict[str, str] = field(default_factory=dict)  # clip, video or line -> reason
+    """New files."""
+    kept: list[str] = field(default_factory=list)
+    """Files that existed already."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Clips, videos or lines that cannot be used, and why."""
 
 
 def parse_time(text: str) -> Fraction:
-    """`[HH:]MM:SS[.fraction]` to exact seconds; any number of digits after the point.
+    """Parse `[HH:]MM:SS[.fraction]` to exact seconds, with any number of digits after the point.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text has another form.
     """
     match = TIME.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no time like 00:01:02.345")
+        raise ValueError(f"{text!r} is not a time like 00:01:02.345")
     hours, minutes, seconds = match.groups()
     return int(hours or 0) * 3600 + int(minutes) * 60 + Fraction(seconds)
 
 
 def read_clips(file: Path, *, num_videos: int, report: HdvilaReport) -> list[ClipLine]:
-    """The first clip of each of the first videos, as upstream takes them; the file is read no further than needed.
+    """Read the first clip of each of the first videos, as upstream does; the file is read no further than needed.
 
     Args:
-        file: JSON lines.
-        num_videos: clips wanted, one of each video.
+        file: jSON lines.
+        num_videos: number of clips, one of each video.
         report: gets the lines that cannot be used.
 
     Raises:
@@ -93,7 +99,7 @@ def read_clips(file: Path, *, num_videos: int, report: HdvilaReport) -> list[Cli
             if clip.url in clips:
                 continue
             if clip.stem in names:
-                raise ValueError(f"clip_id {clip.clip_id} came before, with another url")
+                raise ValueError(f"clip_id {clip.clip_id} appeared before with another url")
         except ValueError as error:
             report.bad[f"line {number}"] = str(error)
             continue
@@ -120,13 +126,13 @@ def _parse(line: str) -> ClipLine:
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     missing = [name for name in REQUIRED if not isinstance(content.get(name), str) or not content[name].strip()]
     if missing:
         raise ValueError(f"has no {', '.join(missing)}")
     for name in ("video_id", "clip_id"):
         if not PLAIN_NAME.fullmatch(content[name]):
-            raise ValueError(f"{name} {content[name]!r} is no file name")
+            raise ValueError(f"{name} {content[name]!r} is not a file name")
     start, end = parse_time(content["span_start"]), parse_time(content["span_end"])
     if end <= start:
         raise ValueError(f"ends at {content['span_end']}, before it starts at {content['span_start']}")
@@ -145,7 +151,7 @@ def cut_clips(
         folder: the dataset.
         clips: what to cut.
         report: gets the names of the clips.
-        on_clip: called with the name of each clip that is dealt with.
+        on_clip: called with the name of each clip when it is done.
     """
     for name in ("videos", "metas"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -166,9 +172,9 @@ def cut_clips(
 
 
 def cut_indices(probe: VideoProbe, start: Fraction, end: Fraction) -> list[int]:
-    """Frames of a clip at the video's average rate: the frame nearest to `start` first, none from `end` on.
+    """Return the frames of a clip at the video's average rate: the one nearest to `start` first, none from `end` on.
 
-    Spans are written to the millisecond, frames begin where they like: the nearest one is the one that was meant.
+    Spans are rounded to the millisecond, so the frame nearest to one is the frame that was meant.
     """
     fps = Fraction(probe.fps).limit_denominator(1001)
     first = nearest_index(probe, start)
@@ -177,12 +183,12 @@ def cut_indices(probe: VideoProbe, start: Fraction, end: Fraction) -> list[int]:
 
 
 def _cut(source: Path, target: Path, clip: ClipLine) -> None:
-    """Cut one clip, exactly and so by encoding it again: a stream copy could only begin at a keyframe."""
+    """Cut one clip at the exact frames, which needs encoding it again: a stream copy can begin at a keyframe only."""
     if not source.is_file():
         raise VideoError(f"{ORIGINALS}/{source.name} is missing")
     probe = probe_video(source)
     if clip.end > probe.duration + OVERHANG:
-        raise VideoError(f"ends at {float(clip.end):.3f} s, its video at {float(probe.duration):.3f} s")
+        raise VideoError(f"ends at {float(clip.end):.3f} s, but its video ends at {float(probe.duration):.3f} s")
     if not probe.fps:
         raise VideoError("its video has no frame rate")
     with staged(target) as temporary:
@@ -202,7 +208,7 @@ def _encode(source: Path, probe: VideoProbe, indices: list[int], target: Path) -
 
 
 def _add_sound(silent: Path, source: Path, start: float, end: float, target: Path) -> None:
-    """Copy the silent video, and give it what `source` sounds like from `start` to `end` seconds."""
+    """Copy the silent video and add the sound of `source` from `start` to `end` seconds."""
     from moviepy import AudioFileClip
     from moviepy.video.io.ffmpeg_tools import ffmpeg_merge_video_audio
 
@@ -219,7 +225,7 @@ def _add_sound(silent: Path, source: Path, start: float, end: float, target: Pat
 
 
 def has_sound(source: Path) -> bool:
-    """Whether a file has an audio stream."""
+    """Return whether a file has an audio stream."""
     with open_video(source) as (container, _):
         return bool(container.streams.audio)
 
@@ -227,13 +233,13 @@ def has_sound(source: Path) -> bool:
 def download_originals(
     folder: Path, clips: list[ClipLine], *, report: HdvilaReport, on_video: Callable[[str], None] = lambda name: None
 ) -> None:
-    """Fetch the clips' videos to `folder/videos_orig`. Whole ones are kept; a partial one never has a video's name.
+    """Fetch the clips' videos to `folder/videos_orig`. Existing ones are kept; a partial one never has a video's name.
 
     Args:
         folder: the dataset.
         clips: whose videos to fetch.
         report: gets the ids of the videos.
-        on_video: called with the id of each video that is dealt with.
+        on_video: called with the id of each video when it is done.
 
     Raises:
         UserError: pytubefix, which upstream uses for this, is not installed.
@@ -242,7 +248,7 @@ def download_originals(
         from pytubefix import YouTube
     except ImportError as error:
         raise UserError(
-            f"--do-download needs pytubefix (pip install pytubefix); or put VIDEO_ID.mp4 files in {folder / ORIGINALS}"
+            f"--do-download needs pytubefix (pip install pytubefix); or put VIDEO_ID.mp4 into {folder / ORIGINALS}"
         ) from error
     place = folder / ORIGINALS
     place.mkdir(parents=True, exist_ok=True)
@@ -255,7 +261,7 @@ def download_originals(
             try:
                 stream = YouTube(clip.url).streams.get_highest_resolution()
                 if stream is None:
-                    raise ValueError("there is no mp4 of it")
+                    raise ValueError("it is not offered as mp4")
                 with staged(target) as partial:
                     stream.download(output_path=str(partial.parent), filename=partial.name)
                     probe_video(partial)

@@ -1,4 +1,4 @@
-"""Frames of videos as image datasets for Text2Image."""
+"""Turn frames of videos into image datasets for Text2Image."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -19,12 +19,16 @@ JPEG_QUALITY = 95
 
 @dataclass(kw_only=True)
 class ExtractReport:
-    """What came out."""
+    """Result of an extraction."""
 
-    images: int = 0  # in the output folder when done
-    written: int = 0  # of them, now
-    without_caption: list[str] = field(default_factory=list)  # videos
-    bad: dict[str, str] = field(default_factory=dict)  # video -> reason
+    images: int = 0
+    """Images in the output folder at the end."""
+    written: int = 0
+    """New ones among them."""
+    without_caption: list[str] = field(default_factory=list)
+    """Videos without a caption."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Videos that cannot be used, and why."""
 
 
 def extract_images(
@@ -47,7 +51,7 @@ def extract_images(
         on_video: called with the stem of each finished video.
 
     Raises:
-        UserError: the stride makes no sense, there are no videos, or none of them gave an image.
+        UserError: the stride is below 1, there are no videos, or none of them gave an image.
     """
     if stride < 1:
         raise UserError(f"--stride {stride} must be at least 1")
@@ -77,7 +81,7 @@ def extract_images(
 
 
 def _extract(stem: str, path: Path, caption: str | None, output: Path, stride: int) -> Iterator[bool]:
-    """Write the images of one video; for each, whether it was not there yet."""
+    """Write the images of one video; tell for each whether it is new."""
     probe = probe_video(path)
     indices = range(0, probe.num_frames, stride)
     names = [f"{stem}_{number:08d}" for number in range(len(indices))]

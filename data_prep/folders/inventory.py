@@ -1,4 +1,4 @@
-"""What is in a folder of videos or images, before anything is done with it. Nothing is written."""
+"""Take stock of a folder of videos or images before anything is done with it. Nothing is written."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -20,32 +20,41 @@ ASPECT_TOLERANCE = 0.02  # a change of shape that nobody sees: 1280x704 from 16:
 class MediaFile:
     """A readable video or image."""
 
-    name: str  # below the folder
+    name: str
+    """Path below the folder."""
     stem: str
     codec: str
     pixel_format: str
-    height: int  # as displayed
+    height: int
+    """Pixels as displayed."""
     width: int
+    """Pixels as displayed."""
     num_frames: int
-    fps: float  # average; 0 for an image
+    fps: float
+    """Average frame rate; 0 for an image."""
     seconds: float
     constant_rate: bool
-    upright: bool  # False: the file says that it is to be turned
+    upright: bool
+    """False if the file says that it must be turned."""
     square_pixels: bool
     bytes: int
-    caption: str  # "present", "missing", "empty" or "not UTF-8"
+    caption: str
+    """"present", "missing", "empty" or "not UTF-8"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How many files serve one recipe. What is counted besides `fits` may overlap."""
+    """Numbers of files that serve one recipe. Those other than `fits` may overlap."""
 
     needs: str
     fits: int
     too_short: int
-    without_caption: int  # long enough, but the model wants a text
-    enlarged: int  # of those that fit: smaller than the recipe's size
-    reshaped: int  # of those that fit: of another aspect ratio, and so distorted or cut
+    without_caption: int
+    """Long enough, but without the caption that the model needs."""
+    enlarged: int
+    """Of those that fit, the ones smaller than the recipe's size."""
+    reshaped: int
+    """Of those that fit, the ones of another aspect ratio, which are distorted or cropped."""
 
 
 @dataclass(kw_only=True)
@@ -53,24 +62,27 @@ class Inventory:
     """Everything in a folder. `files` and `unreadable` together are all its videos, or images."""
 
     folder: str
-    kind: str  # "videos" or "images"
+    kind: str
+    """"videos" or "images"."""
     files: list[MediaFile] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)  # name -> reason
-    duplicates: list[list[str]] = field(default_factory=list)  # names with the same content
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Names of unreadable files, and why they are."""
+    duplicates: list[list[str]] = field(default_factory=list)
+    """Groups of names with the same content."""
     captions_without_media: list[str] = field(default_factory=list)
     recipes: dict[str, Fit] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """Videos, or images."""
+        """Number of videos, or images."""
         return len(self.files) + len(self.unreadable)
 
     def captions(self) -> Counter[str]:
-        """Files by the state of their caption."""
+        """Count the files by the state of their caption."""
         return Counter(file.caption for file in self.files)
 
     def groups(self) -> list[tuple[tuple[str, str, str], list[MediaFile]]]:
-        """Files by (codec, size, frame rate), the largest group first."""
+        """Group the files by (codec, size, frame rate), the largest group first."""
         groups: defaultdict[tuple[str, str, str], list[MediaFile]] = defaultdict(list)
         for file in self.files:
             rate = "-" if not file.fps else f"{file.fps:.4g}{'' if file.constant_rate else ' varying'}"
@@ -78,7 +90,7 @@ class Inventory:
         return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return everything as plain values for JSON, with the totals in front."""
         counts = {
             "total": self.total,
             "readable": len(self.files),
@@ -131,7 +143,7 @@ def take_inventory(
 
 
 def _look_at(folder: Path, path: Path) -> MediaFile | str:
-    """What a file is, or why it cannot be read."""
+    """Describe a file, or say why it cannot be read."""
     common: dict[str, Any] = {
         "name": path.relative_to(folder).as_posix(),
         "stem": path.stem,
@@ -163,7 +175,7 @@ def _look_at(folder: Path, path: Path) -> MediaFile | str:
 
 
 def caption_state(file: Path) -> str:
-    """Whether a caption can be used: "present", "missing", "empty" or "not UTF-8"."""
+    """Say whether a caption can be used: "present", "missing", "empty" or "not UTF-8"."""
     if not file.is_file():
         return "missing"
     try:
@@ -173,7 +185,7 @@ def caption_state(file: Path) -> str:
 
 
 def find_duplicates(folder: Path, files: Iterable[Path]) -> list[list[str]]:
-    """Groups of files with the same content. Only files of equal length are read."""
+    """Find groups of files with the same content. Only files of equal length are read."""
     by_size: defaultdict[int, list[Path]] = defaultdict(list)
     for file in files:
         by_size[file.stat().st_size].append(file)
@@ -185,7 +197,7 @@ def find_duplicates(folder: Path, files: Iterable[Path]) -> list[list[str]]:
 
 
 def fit_recipe(spec: ClipSpec, files: list[MediaFile], *, images: bool) -> Fit | None:
-    """How many files serve a recipe; None if it takes no files of this kind."""
+    """Count the files that serve a recipe; None if it takes no files of this kind."""
     if images and spec.num_frames > 1:
         return None
     long = [file for file in files if file.num_frames >= spec.num_frames]

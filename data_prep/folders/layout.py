@@ -1,4 +1,4 @@
-"""Where videos, images and captions lie in a dataset folder."""
+"""Find videos and images in a dataset folder."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def find_media(folder: Path, *, images: bool, captions: bool = True) -> dict[str, Path]:
-    """The folder's videos or images by stem.
+    """Find the folder's videos or images, by stem.
 
     Args:
-        folder: see `scan_folder`.
-        images: take `images/` where there is one.
-        captions: whether they are needed, for the error message.
+        folder: holds `videos/*.mp4` (or `*.mp4` directly) or `images/*.jpg`.
+        images: take `images/` if there is one.
+        captions: whether captions are needed, for the error message.
 
     Raises:
         UserError: there are none, or two files share a stem.

@@ -35,13 +35,13 @@ def write_prompt(folder: Path, prompt: str, *, images: bool = False, existing: E
     """Give every video (or image) the same caption, as upstream's example datasets have it.
 
     Args:
-        folder: The dataset.
-        prompt: The caption.
-        images: Caption `images/` instead of the videos.
-        existing: What to do with other captions.
+        folder: the dataset.
+        prompt: the caption.
+        images: caption `images/` instead of the videos.
+        existing: what to do with other captions.
 
     Raises:
-        UserError: The prompt is empty or a file, there is nothing to caption, or captions would have to be replaced.
+        UserError: the prompt is empty or a file, there is nothing to caption, or captions would have to be replaced.
     """
     if not prompt.strip():
         raise UserError("--prompt is empty; say what the videos show")
@@ -55,13 +55,13 @@ def write_captions(folder: Path, file: Path, *, images: bool = False, existing: 
     """Give every video (or image) the caption that a JSON file has for it.
 
     Args:
-        folder: The dataset.
-        file: See `read_captions`.
-        images: Caption `images/` instead of the videos.
-        existing: What to do with other captions.
+        folder: the dataset.
+        file: see `read_captions`.
+        images: caption `images/` instead of the videos.
+        existing: what to do with other captions.
 
     Raises:
-        UserError: The file is no such JSON, there is nothing to caption, or captions would have to be replaced.
+        UserError: the file is no such JSON, there is nothing to caption, or captions would have to be replaced.
     """
     media = find_media(folder, images=images)
     names = {path.name: stem for stem, path in media.items()}
@@ -76,7 +76,7 @@ def read_captions(file: Path) -> dict[str, str]:
     One object per line (JSON Lines) serves as well as a list. Names are stems or file names.
 
     Raises:
-        UserError: It is something else; the message says where.
+        UserError: it is something else; the message says where.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")

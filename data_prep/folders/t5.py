@@ -1,4 +1,4 @@
-"""Text embeddings in upstream's layout: `t5_xxl/NAME.pickle`, one list with one float16 array [n_tokens, width]."""
+"""Write text embeddings in upstream's layout: `t5_xxl/NAME.pickle`, a list with one float16 array [n_tokens, width]."""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -19,22 +19,27 @@ PICKLE_PROTOCOL = 4  # what upstream's Python writes, and every Python since 3.4
 
 @dataclass(kw_only=True)
 class EmbeddingPlan:
-    """Which captions are to be embedded for which files."""
+    """Captions to embed, and the files to write them to."""
 
-    todo: dict[str, list[Path]] = field(default_factory=dict)  # caption -> pickles to write
-    kept: int = 0  # pickles that are there already
-    unusable: dict[str, str] = field(default_factory=dict)  # caption file -> reason
-    without_caption: list[str] = field(default_factory=list)  # videos or images
-    without_media: list[str] = field(default_factory=list)  # captions; they are embedded like the others
+    todo: dict[str, list[Path]] = field(default_factory=dict)
+    """For each caption, the pickles to write."""
+    kept: int = 0
+    """Number of pickles that exist already."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Caption files that cannot be used, and why."""
+    without_caption: list[str] = field(default_factory=list)
+    """Videos or images without a caption."""
+    without_media: list[str] = field(default_factory=list)
+    """Captions without a video or image; they are embedded like the others."""
 
     @property
     def num_files(self) -> int:
-        """Pickles to write."""
+        """Number of pickles to write."""
         return sum(map(len, self.todo.values()))
 
 
 def plan_embeddings(folder: Path, *, images: bool = False, overwrite: bool = False) -> EmbeddingPlan:
-    """Look at a dataset folder's captions.
+    """Decide which captions of a dataset folder to embed.
 
     A pickle is kept unless its caption file is newer. Equal captions are embedded once.
 
@@ -48,7 +53,7 @@ def plan_embeddings(folder: Path, *, images: bool = False, overwrite: bool = Fal
     """
     texts = sorted((folder / "metas").glob("*.txt"))
     if not texts:
-        raise UserError(f"no captions in {folder / 'metas'}; write some, or see `python -m data_prep metas`")
+        raise UserError(f"no captions in {folder / 'metas'}; write some, for example with `python -m data_prep metas`")
     plan = EmbeddingPlan()
     media, stems = find_media(folder, images=images).keys(), {text.stem for text in texts}
     plan.without_caption, plan.without_media = sorted(media - stems), sorted(stems - media)
@@ -96,7 +101,7 @@ def write_embeddings(
 
 
 def to_pickle(text_L_E: Tensor) -> bytes:
-    """An embedding as upstream's loaders want it: a list with one float16 array [L, E]."""
+    """Pickle an embedding as upstream's loaders expect it: a list with one float16 array [L, E]."""
     array_L_E = np.clip(text_L_E.float().numpy(), -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
     return pickle.dumps([array_L_E], protocol=PICKLE_PROTOCOL)
 

@@ -1,4 +1,4 @@
-"""Classes of aspect ratio, size and length, recorded with every sample, so that training can choose and group."""
+"""Classes of aspect ratio, size and length, recorded with every sample, so that training can select and group."""
 
 import math
 
@@ -8,7 +8,7 @@ LENGTHS = (1, 9, 17, 33, 49, 61, 93, 121, 241, 481)  # frames; what the publishe
 
 
 def bucket_of(*, height: int, width: int, num_frames: int) -> dict[str, str | int]:
-    """The nearest aspect ratio, and the largest size and length that are not above the source's.
+    """Return the nearest aspect ratio, and the largest size and length that are not above the source's.
 
     Args:
         height: of the source, pixels.

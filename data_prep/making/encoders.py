@@ -1,4 +1,4 @@
-"""The encoders of a preparation: their files are checked at once, their weights are loaded when first used."""
+"""The encoders: their files are checked at once, their weights are loaded on first use."""
 
 from dataclasses import asdict
 from functools import cached_property
@@ -44,11 +44,11 @@ class Encoders:
         }
 
     def settings(self) -> dict[str, Any]:
-        """The same, as plain values."""
+        """Return the same as plain values."""
         return {name: asdict(ref) for name, ref in self.refs.items()}
 
     def video_tokenizer(self) -> Any:
-        """The video tokenizer, on its device."""
+        """Return the video tokenizer, on its device."""
         if "video_tokenizer" not in self._loaded:
             tokenizer = load_video_tokenizer(self._paths["video_tokenizer"], device=pick_device(self._device))
             _check_fit(tokenizer, self._options)
@@ -56,14 +56,14 @@ class Encoders:
         return self._loaded["video_tokenizer"]
 
     def text_encoder(self) -> T5TextEncoder:
-        """The text encoder, on its device."""
+        """Return the text encoder, on its device."""
         if "text_encoder" not in self._loaded:
             self._loaded["text_encoder"] = load_t5(self._paths["text_encoder"], device=pick_device(self._device))
         return self._loaded["text_encoder"]
 
 
 def _check_fit(tokenizer: Any, options: ShardOptions) -> None:
-    """Compare a video tokenizer with what is to be made.
+    """Raise if a video tokenizer does not suit the options.
 
     Raises:
         UserError: it makes something else, or the clips do not fit it.
@@ -71,7 +71,7 @@ def _check_fit(tokenizer: Any, options: ShardOptions) -> None:
     if is_discrete(tokenizer) != (options.kind == "tokens"):
         made, wanted = ("token ids", "latents") if is_discrete(tokenizer) else ("latents", "token ids")
         raise UserError(
-            f"--video-tokenizer {tokenizer.path} makes {made}, the task {options.task} needs {wanted}; give another"
+            f"--video-tokenizer {tokenizer.path} makes {made}, but the task {options.task} needs {wanted}; give another"
         )
     tokenizer.latent_frames(options.num_frames)
     for name, value in (("--height", options.height), ("--width", options.width)):

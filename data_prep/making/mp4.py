@@ -1,4 +1,4 @@
-"""Raw video for shards: a file's video stream alone, or its frames encoded again. One frame is in memory at a time."""
+"""Make raw video for shards: copy a file's video stream alone, or encode its frames again, one in memory at a time."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,9 +36,9 @@ def encode(frames: Iterable[Tensor], target: Path, *, size: Size, fps: float) ->
 
     Args:
         frames: uint8 RGB, shape [3, H, W].
-        target: The file, which is replaced.
-        size: Height and width of the frames, even.
-        fps: Frames per second.
+        target: the file, which is replaced.
+        size: height and width of the frames, even.
+        fps: frames per second.
     """
     with encode_to(target, size=size, fps=fps, encoding=ENCODING) as append:
         for frame_3_H_W in frames:

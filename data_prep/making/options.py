@@ -1,4 +1,4 @@
-"""What `data_prep shards` is asked to make."""
+"""Options of `data_prep shards`, and their defaults for a recipe."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ NOT_IN_BYTES = ("input", "output", "video_tokenizer", "text_encoder", "max_bad",
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions:
-    """What to make of what. Every field that is not in `NOT_IN_BYTES` changes the bytes that are written."""
+    """Choices of a preparation. Every field that is not in `NOT_IN_BYTES` changes the bytes that are written."""
 
     input: Path
     """Folder with videos/NAME.mp4 (or NAME.mp4) and metas/NAME.txt."""
@@ -72,7 +72,7 @@ class ShardOptions:
     """Processes, each with its own encoders; the bytes do not depend on their number."""
 
     def __post_init__(self) -> None:
-        """Reject what can be told wrong without looking at any file."""
+        """Reject what is wrong whatever the files hold."""
         if self.kind == "video" and self.num_frames < 1:
             raise UserError(f"--num-frames {self.num_frames} must be at least 1")
         if self.kind != "video":
@@ -85,7 +85,7 @@ class ShardOptions:
             ("--device", self.device, ("auto", "cpu", "cuda")),
         ):
             if value not in words:
-                raise UserError(f"{name} {value} is none of {', '.join(words)}")
+                raise UserError(f"{name} {value} is unknown; use one of {', '.join(words)}")
         if not 0 <= self.max_bad <= 1:
             raise UserError(f"--max-bad {self.max_bad} must be between 0 and 1")
         for name, count in (("--threads", self.threads), ("--workers", self.workers)):
@@ -95,17 +95,20 @@ class ShardOptions:
             raise UserError(f"--fps {self.fps} must be positive")
         self._check_raw()
         if self.kind != "video" and self.video_tokenizer is None:
-            raise UserError("--video-tokenizer is needed to make latents or token ids; or keep the videos with --raw")
+            raise UserError(
+                "--video-tokenizer is missing; it makes the latents or token ids. Or keep the videos with --raw"
+            )
         if self.kind != "video" and self.captions and self.text_source is None:
             raise UserError(
-                f"--text-encoder is needed, or embeddings in {self.input}/t5_xxl (`python -m data_prep t5` makes them)"
+                f"--text-encoder is missing; without it, embeddings in {self.input}/t5_xxl are needed "
+                "(`python -m data_prep t5` makes them)"
             )
 
     def _check_size(self) -> None:
         if (self.height is None) != (self.width is None):
             raise UserError("give both --height and --width, or neither")
         if self.height is None and self.kind != "video":
-            raise UserError("--height and --width are needed: all samples get one size")
+            raise UserError("--height and --width are missing; all samples get this size")
         multiple = 2 if self.kind == "video" else self.size_multiple  # H.264 stores colours at half the size
         for name, value in (("--height", self.height), ("--width", self.width)):
             if value is not None and (value < multiple or value % multiple):
@@ -121,9 +124,11 @@ class ShardOptions:
             if given
         ]
         if self.mp4 != "encode" and needs_encoding:
-            raise UserError(f"{needs_encoding[0]}: changing raw video needs --mp4 encode (now --mp4 {self.mp4})")
+            raise UserError(f"{needs_encoding[0]} changes raw video, which needs --mp4 encode (now --mp4 {self.mp4})")
         if self.chunks_per_video > 1 and not self.cut:
-            raise UserError("--chunks-per-video: whole videos give one sample each; add --mp4 encode --cut for windows")
+            raise UserError(
+                "--chunks-per-video: a whole video is one sample; add --mp4 encode --cut for windows of videos"
+            )
 
     @property
     def text_source(self) -> str | None:
@@ -140,22 +145,22 @@ class ShardOptions:
         return self.kind == "video" and not self.cut
 
     def settings(self) -> dict[str, Any]:
-        """What determines the bytes of the dataset, apart from the contents of files."""
+        """Return what determines the bytes of the dataset, apart from the contents of files."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_IN_BYTES}
         return chosen | {"text_source": self.text_source}
 
 
 def options_for(family: str | None, recipe: str | None, *, raw: bool = False, **given: Any) -> ShardOptions:
-    """Options with what the user left out (None) filled in from a recipe's clips.
+    """Return options in which a recipe decides about what the user has omitted (None).
 
     Args:
-        family: v2w, t2i, ar or tokenizer; None takes the recipe's.
-        recipe: name of a recipe; None takes the usual one of the family.
+        family: v2w, t2i, ar or tokenizer; None is the recipe's.
+        recipe: name of a recipe; None is the usual one of the family.
         raw: keep videos as they are, to be encoded in training.
         given: fields of `ShardOptions`.
 
     Raises:
-        UserError: no such family or recipe.
+        UserError: there is no such family or recipe, or the options are wrong.
     """
     spec = _spec(family, recipe)
     defaults: dict[str, Any] = {
@@ -173,12 +178,12 @@ def options_for(family: str | None, recipe: str | None, *, raw: bool = False, **
 
 def _spec(family: str | None, recipe: str | None) -> ClipSpec:
     if family is not None and family not in FAMILIES:
-        raise UserError(f"--for {family} is none of {', '.join(FAMILIES)}")
+        raise UserError(f"--for {family} is unknown; use one of {', '.join(FAMILIES)}")
     name = recipe or FAMILIES[family or "v2w"]
     try:
         spec = clip_spec(name)
     except KeyError:
         raise UserError(f"--recipe {name}: no such recipe; `cosmos-nemo recipes` lists them") from None
     if family is not None and spec.task != clip_spec(FAMILIES[family]).task:
-        raise UserError(f"--recipe {name} is for the task {spec.task}, not for --for {family}; give one of them")
+        raise UserError(f"--recipe {name} is for the task {spec.task}, which is not --for {family}; omit one of them")
     return spec

@@ -1,4 +1,4 @@
-"""The output folder: what is finished in it, whether it fits the present call, and how a shard gets there.
+"""The output folder: whose it is, what is finished in it, and how a dataset is replaced.
 
 A shard is the unit of work. It is written under a temporary name, synced and renamed; a record under `.prep/` then says
 what it holds. A shard without a record is made again, so the work can be killed at any moment; making it again also
@@ -27,20 +27,27 @@ class Done:
     """The record of a finished shard."""
 
     shard: ShardRecord
-    shapes: tuple[tuple[int, ...], ...]  # of its samples' latents or token ids, one each; none for raw video
-    sizes: tuple[tuple[int, ...], ...]  # (frames, height, width) of its samples, one each
-    text_width: int | None  # None without text embeddings
-    vocab_size: int | None  # of token ids
-    fps: tuple[float, ...]  # of its samples, one each
-    used: dict[str, int]  # stem -> samples in this shard
-    bad: dict[str, str]  # stem -> reason
+    shapes: tuple[tuple[int, ...], ...]
+    """Different shapes of its samples' latents or token ids; none for raw video."""
+    sizes: tuple[tuple[int, ...], ...]
+    """Different (frames, height, width) of its samples."""
+    text_width: int | None
+    """Width of the text embeddings; None without any."""
+    vocab_size: int | None
+    """Of token ids."""
+    fps: tuple[float, ...]
+    """Different frame rates of its samples."""
+    used: dict[str, int]
+    """Samples in this shard by stem."""
+    bad: dict[str, str]
+    """Stems that could not be used, and why."""
 
 
 def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Take `folder` for these settings, or go on with what an earlier call with the same settings left.
+    """Take `folder` for these settings, or continue what an earlier call with the same settings left.
 
     Raises:
-        UserError: it belongs to other settings, which are named, or holds something else.
+        UserError: it was made with other settings, which are named, or holds something else.
     """
     file = folder / RECORDS / SETTINGS_NAME
     if file.is_file() and not overwrite:
@@ -54,7 +61,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> 
         remove_debris(folder, folder / RECORDS)
         return
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {folder} is a file")
+        raise UserError(f"--output {folder} is a file; give a folder")
     # A kill while the settings were written leaves the records' folder without them.
     if folder.exists() and not file.is_file() and any(f.name != RECORDS for f in folder.iterdir()):
         raise UserError(f"--output {folder} is not empty and was not made by this command; use another folder")
@@ -65,7 +72,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> 
 
 
 def work_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
-    """Where to build: `folder`, or beside it while a dataset in it is being replaced, which stays whole until then.
+    """Return where to build: `folder`, or beside it if it holds a dataset to replace, which stays whole until then.
 
     A replacement that was interrupted is continued if its settings are the same, and started again otherwise.
 
@@ -83,7 +90,7 @@ def work_folder(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> P
 
 
 def put_in_place(built: Path, folder: Path) -> None:
-    """Replace the dataset in `folder` by the one that was built beside it; files that are not ours are kept."""
+    """Replace the dataset in `folder` by the one built beside it; files that this command did not make are kept."""
     if built == folder:
         return
     old = folder.with_name(f".{folder.name}.old")
@@ -97,7 +104,7 @@ def put_in_place(built: Path, folder: Path) -> None:
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name the settings that differ."""
+    """Describe the settings that differ."""
     changed = []
     for name in sorted(old.keys() | new.keys()):
         before, now = old.get(name), new.get(name)
@@ -123,7 +130,7 @@ def remove_own_files(folder: Path) -> None:
 
 
 def read_done(folder: Path, name: str) -> Done | None:
-    """The record of a shard, if the shard is there and has the recorded size."""
+    """Return the record of a shard, if the shard exists and has the recorded size."""
     file = folder / RECORDS / f"{name}.json"
     if not file.is_file():
         return None

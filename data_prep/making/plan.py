@@ -1,4 +1,4 @@
-"""Which window of which video goes into which shard: decided before any work, from the inputs and a seed alone."""
+"""Plan which window of which video goes into which shard, before any work, from the inputs and a seed alone."""
 
 import hashlib
 import random
@@ -16,7 +16,8 @@ class Chunk:
 
     key: str
     clip: Clip
-    start: int  # first frame, at the clip's frame rate
+    start: int
+    """First frame, counted at the clip's frame rate."""
     num_frames: int
 
 
@@ -54,7 +55,7 @@ def plan_shards(
         numbered: name shards 000000.tar and samples 1, 2, ..., as the published tokenizer's data are named.
 
     Raises:
-        UserError: a number that makes no sense.
+        UserError: a number is too small, or the share impossible.
     """
     for name, value in (("--chunks-per-video", chunks_per_video), ("--samples-per-shard", samples_per_shard)):
         if value < 1:
@@ -90,7 +91,7 @@ def choose_chunks(clip: Clip, *, num_frames: int | None, count: int, seed: int) 
 
 
 def sample_key(stem: str) -> str:
-    """A tar key for a file stem: Energon cuts keys at the first dot, so other characters are replaced.
+    """Return a tar key for a file stem: Energon cuts keys at the first dot, so unusual characters are replaced.
 
     Where that changes the stem, a few digits of its hash keep different stems apart.
     """

@@ -1,4 +1,4 @@
-"""Preparation by several processes that torchrun started, perhaps on several machines with one file system."""
+"""Share the work among the processes that torchrun started, perhaps on several machines with one file system."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ PATIENCE = timedelta(days=7)  # the slowest rank may encode for long after the o
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Which of how many processes this is."""
+    """This process among all of them."""
 
     rank: int = 0
     size: int = 1
@@ -20,11 +20,11 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this process looks at the input and finishes the dataset."""
+        """Whether this process examines the input and finishes the dataset."""
         return self.rank == 0
 
     def share(self, value: Any) -> Any:
-        """The leader's value, on every rank."""
+        """Return the leader's value on every rank."""
         if self.size == 1:
             return value
         import torch.distributed as dist
@@ -34,14 +34,14 @@ class Ranks:
         return values[0]
 
     def wait(self) -> None:
-        """Until every rank has come here."""
+        """Wait until every rank has come here."""
         if self.size > 1:
             import torch.distributed as dist
 
             dist.barrier()
 
     def device(self, device: str) -> str:
-        """The GPU of this rank, if GPUs are meant."""
+        """Return the GPU of this rank, unless the CPU is asked for."""
         if self.size == 1 or device == "cpu":
             return device
         import torch

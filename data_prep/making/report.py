@@ -1,4 +1,4 @@
-"""What became of the input, and what a caller may want to hear meanwhile."""
+"""The report about the input, and progress for a caller to follow."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,17 +8,19 @@ from data_prep.making.scan import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of the input."""
+    """Fate of every input."""
 
-    verdicts: tuple[Verdict, ...]  # one per stem of the input, sorted
-    samples: dict[str, int]  # split -> samples
+    verdicts: tuple[Verdict, ...]
+    """One per stem of the input, sorted."""
+    samples: dict[str, int]
+    """Samples by split."""
 
     def count(self, status: str) -> int:
-        """Stems with this status."""
+        """Count the stems with this status."""
         return sum(verdict.status == status for verdict in self.verdicts)
 
     def to_json(self) -> str:
-        """The text of report.json."""
+        """Return the text of report.json."""
         counts = {
             "input": len(self.verdicts),
             "matched": self.count("used") + self.count("skipped"),
@@ -31,13 +33,13 @@ class Report:
 
 
 class Progress:
-    """What a caller may want to hear about; the methods do nothing."""
+    """Events of a preparation. The methods do nothing; a caller who wants to hear of them overrides them."""
 
     def stage(self, name: str, total: int) -> None:
-        """A stage of `total` steps begins."""
+        """Hear that a stage of `total` steps begins."""
 
     def step(self, note: str) -> None:
-        """One step is done."""
+        """Hear that one step is done."""
 
     def problem(self, report: Report) -> None:
-        """The work stops because of this input; called before the error is raised."""
+        """Hear that the work stops because of this input, before the error is raised."""

@@ -1,4 +1,4 @@
-"""Makes the samples of a chunk: latents, token ids, or the video itself."""
+"""Make the samples of a shard: latents, token ids, or the video itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -21,7 +21,7 @@ from data_prep.making.plan import Chunk
 
 
 class SampleMaker:
-    """Turns chunks into samples by the options' encoders, which are loaded when first used.
+    """Turns chunks into samples with the options' encoders, which are loaded on first use.
 
     Args:
         options: what to make.
@@ -35,7 +35,7 @@ class SampleMaker:
         self.scratch = scratch
 
     def texts(self, chunks: Sequence[Chunk]) -> list[Tensor | None]:
-        """Text embeddings of the captions; of those from files only when the sample is made."""
+        """Embed the captions; embeddings that come from files are read when the sample is made."""
         if self.options.text_source != "encoder":
             return [None] * len(chunks)
         return list(self.encoders.text_encoder().encode([chunk.clip.caption for chunk in chunks]))
@@ -43,7 +43,8 @@ class SampleMaker:
     def make(self, chunk: Chunk, text_L_E: Tensor | None) -> AnySample:
         """Read one window of a source, and encode it.
 
-        Returns: a sample; the media of a video are left in `scratch` or in the source, see `parts`.
+        Returns:
+            a sample; the media of a video stay in `scratch` or in the source, see `parts`.
 
         Raises:
             VideoError: it cannot be decoded.
@@ -65,7 +66,7 @@ class SampleMaker:
         return DiffusionSample(key=chunk.key, latent_C_T_H_W=latent_C_T_H_W.to(dtype), text_L_E=text_L_E, info=info)
 
     def parts(self, chunk: Chunk, sample: AnySample) -> Mapping[str, bytes | Path]:
-        """What goes into the tar; files that may be long are not read here."""
+        """Return what goes into the tar; of files that may be long only the path."""
         parts: dict[str, bytes | Path] = dict(to_parts(sample))
         if isinstance(sample, VideoSample):
             made = self.options.mp4 != "copy" and not chunk.clip.is_image
@@ -73,7 +74,7 @@ class SampleMaker:
         return parts
 
     def _pixels(self, chunk: Chunk) -> Tensor:
-        """uint8 RGB, shape [3, T, H, W]."""
+        """Read the frames of a chunk, uint8 RGB, shape [3, T, H, W]."""
         clip, size, fit = chunk.clip, self._size(), self.options.fit
         if clip.is_image:
             assert size is not None
@@ -82,7 +83,7 @@ class SampleMaker:
         return read_indices(clip.path, probe, self._indices(chunk, probe), size=size, fit=fit)
 
     def _indices(self, chunk: Chunk, probe: VideoProbe) -> Sequence[int]:
-        """Frames of the source that the chunk shows."""
+        """Return the frames of the source that the chunk shows."""
         fps = self.options.fps
         frames = range(probe.num_frames) if fps is None else resampled_indices(probe, fps)
         return frames[chunk.start : chunk.start + chunk.num_frames]

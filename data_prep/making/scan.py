@@ -1,4 +1,4 @@
-"""What is in an input folder, and which of it can be used. Nothing is decoded or written here."""
+"""Find out what in an input folder can be used. Nothing is decoded or written here."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,23 +17,31 @@ class Clip:
 
     stem: str
     path: Path
-    source: str  # path below the input folder
-    caption: str  # "" where there is none
+    source: str
+    """Path below the input folder."""
+    caption: str
+    """Empty if there is none."""
     is_image: bool
-    num_frames: int  # at the frame rate that was asked for; 1 for a still image
-    fps: float  # of these frames; 0 for a still image
-    height: int  # pixels as displayed
+    num_frames: int
+    """Counted at the frame rate that was asked for; 1 for a still image."""
+    fps: float
+    """Of these frames; 0 for a still image."""
+    height: int
+    """Pixels as displayed."""
     width: int
+    """Pixels as displayed."""
     source_num_frames: int
-    embedding: Path | None = None  # upstream's pickle of its caption's text embedding
+    embedding: Path | None = None
+    """Upstream's pickle with the embedding of its caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one stem of the input."""
+    """Fate of one stem of the input."""
 
     stem: str
-    status: str  # "used", "skipped" (has what is needed, but cannot be used) or "unmatched" (lacks a part)
+    status: str
+    """"used", "skipped" (complete, but unusable) or "unmatched" (a part is missing)."""
     reason: str = ""
 
 
@@ -42,19 +50,26 @@ class Scan:
     """The input folder's usable clips and what is wrong with the rest."""
 
     clips: tuple[Clip, ...]
-    verdicts: tuple[Verdict, ...]  # of the stems that are not among `clips`
-    hashes: dict[str, str]  # every file that was looked at, below the input folder -> SHA-256
+    verdicts: tuple[Verdict, ...]
+    """Of the stems that are not among `clips`."""
+    hashes: dict[str, str]
+    """SHA-256 of every file that was looked at, by its path below the input folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a source must have to be of use."""
+    """Requirements that a source must meet."""
 
     num_frames: int = 1
-    fps: float | None = None  # at which the frames are counted; None counts them all
-    images: bool = False  # `images/*.jpg` is taken instead of the videos when it exists
+    """Frames at least."""
+    fps: float | None = None
+    """Frame rate at which they are counted; None counts every frame."""
+    images: bool = False
+    """Take `images/*.jpg` instead of the videos, if there are any."""
     captions: bool = True
-    embeddings: bool = False  # `t5_xxl/*.pickle`
+    """A caption `metas/*.txt`."""
+    embeddings: bool = False
+    """A text embedding `t5_xxl/*.pickle`."""
 
 
 def scan_folder(
@@ -65,7 +80,7 @@ def scan_folder(
     Args:
         folder: holds `videos/*.mp4` (or `*.mp4` directly) and `metas/*.txt`.
         wanted: what a source must have.
-        on_file: progress: stem, files done, files in all.
+        on_file: called with the stem, the number of stems done, and that of all.
 
     Raises:
         UserError: there is no such folder, or nothing in it.
@@ -137,7 +152,7 @@ def _clip(files: _Files, media: Path, source: str, caption: str, wanted: Wanted)
             available, fps = len(resampled_indices(probe, wanted.fps)), wanted.fps
         if available < wanted.num_frames:
             at = f" at {wanted.fps:g} frames per second" if wanted.fps else ""
-            raise VideoError(f"too short: {available} frames{at}, {wanted.num_frames} needed")
+            raise VideoError(f"too short: {available} frames{at}, {wanted.num_frames} are needed")
     return Clip(
         stem=files.stem,
         path=media,

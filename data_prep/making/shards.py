@@ -1,4 +1,4 @@
-"""A folder of videos to an Energon dataset: latents, token ids, or the videos themselves."""
+"""Turn a folder of videos into an Energon dataset: latents, token ids, or the videos themselves."""
 
 from collections import Counter
 from dataclasses import replace
@@ -22,7 +22,7 @@ from data_prep.making.workers import make_all
 
 
 def make_shards(options: ShardOptions, *, progress: Progress | None = None) -> Report:
-    """Prepare a dataset, or finish one that was interrupted. Under torchrun, the ranks share the work.
+    """Make a dataset, or finish one that was interrupted. Under torchrun, the ranks share the work.
 
     Raises:
         UserError: the input or an option is unusable; a complete dataset in the output folder stays as it was.
@@ -62,7 +62,7 @@ def _plan(options: ShardOptions, encoders: Encoders, progress: Progress) -> tupl
         numbered=options.task == "tokenizer",
     )
     if options.kind != "video" and not all(read_done(options.output, shard.name) for shard in shards):
-        encoders.video_tokenizer()  # that it does not fit shows before the folder is taken
+        encoders.video_tokenizer()  # if it does not suit, that shows before the folder is taken
     output = work_folder(options.output, _settings(options, encoders, scan), overwrite=options.overwrite)
     return scan, shards, output
 
@@ -81,7 +81,7 @@ def _make_missing(shards: tuple[Shard, ...], options: ShardOptions, encoders: En
 def _record(folder: Path, shard: Shard) -> Done:
     done = read_done(folder, shard.name)
     if done is None:
-        raise UserError(f"shard {folder / shard.name} vanished while the others were made; run the command again")
+        raise UserError(f"shard {folder / shard.name} disappeared while the others were made; run the command again")
     return done
 
 
@@ -118,12 +118,12 @@ def _check_bad(report: Report, options: ShardOptions, progress: Progress) -> Non
         progress.problem(report)
         raise UserError(
             f"{bad} of {len(report.verdicts)} inputs in {options.input} cannot be used ({first}); "
-            f"mend them or allow more with --max-bad (now {options.max_bad})"
+            f"repair or remove them, or allow more with --max-bad (now {options.max_bad})"
         )
 
 
 def _settings(options: ShardOptions, encoders: Encoders, scan: Scan) -> dict[str, Any]:
-    """Everything that determines the bytes of the dataset."""
+    """Collect everything that determines the bytes of the dataset."""
     return {
         "schema_version": SCHEMA_VERSION,
         **options.settings(),
@@ -133,7 +133,7 @@ def _settings(options: ShardOptions, encoders: Encoders, scan: Scan) -> dict[str
 
 
 def _report(scan: Scan, records: list[Done]) -> Report:
-    """Verdicts of scan and encoding together; before encoding, every clip that passed the scan counts as used."""
+    """Join the verdicts of scan and encoding; before encoding, every clip that passed the scan counts as used."""
     bad = {stem: reason for done in records for stem, reason in done.bad.items()}
     used = Counter[str]()
     for done in records:
@@ -196,6 +196,6 @@ def _manifest(options: ShardOptions, encoders: Encoders, scan: Scan, filled: lis
 
 
 def _common(values: Any) -> Any:
-    """The value that all have, or None."""
+    """Return the value that all have in common, or None."""
     different = set(values)
     return different.pop() if len(different) == 1 else None

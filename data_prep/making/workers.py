@@ -1,4 +1,4 @@
-"""Shards are the unit of work: made in this process, or by several that were started afresh."""
+"""Make shards, the unit of work, in this process or in several new ones."""
 
 import multiprocessing
 import os
@@ -51,7 +51,7 @@ def make_all(shards: Sequence[Shard], options: ShardOptions, encoders: Encoders,
     except BrokenProcessPool as error:
         raise UserError(
             f"a worker process died, perhaps for lack of memory; use fewer --workers (now {options.workers}) and run "
-            "the command again: it goes on where it stopped"
+            "the command again to continue"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -76,7 +76,7 @@ def _start(options: ShardOptions, notes: Any, turn: Any) -> None:
 
 
 def _device(device: str, place: int) -> str:
-    """Deal the GPUs of the machine to the workers."""
+    """Return the GPU of a worker: they are dealt out in turn."""
     if device == "cpu":
         return device
     import torch
@@ -93,7 +93,7 @@ def _make_in_worker(shard: Shard) -> None:
 
 
 def make_shard(shard: Shard, options: ShardOptions, encoders: Encoders, progress: Progress) -> Done:
-    """Encode and write one shard and its record. A clip that turns out to be broken is left out and noted."""
+    """Encode and write one shard and its record. A clip that turns out to be damaged is skipped and noted."""
     file = options.output / shard.name
     scratch = file.with_name(f"{file.name}.media.tmp")
     maker = SampleMaker(options, encoders, scratch)
@@ -118,7 +118,7 @@ def make_shard(shard: Shard, options: ShardOptions, encoders: Encoders, progress
 
 
 class _Findings:
-    """What a shard turned out to hold."""
+    """Facts about a shard that are found while it is made."""
 
     def __init__(self) -> None:
         self.used: Counter[str] = Counter()
@@ -129,7 +129,7 @@ class _Findings:
         self.text_width: int | None = None
 
     def note(self, stem: str, sample: Any) -> None:
-        """A sample was made."""
+        """Note a sample that was made."""
         self.used[stem] += 1
         info = sample.info
         self.rates.add(info.fps)
@@ -142,8 +142,8 @@ class _Findings:
             width = sample.text_L_E.shape[1]
             if self.text_width not in (None, width):
                 raise UserError(
-                    f"text embeddings of widths {self.text_width} and {width}: {info.source} was embedded by another "
-                    "text encoder; make all of them with one"
+                    f"text embeddings have widths {self.text_width} and {width}: that of {info.source} comes from "
+                    "another text encoder; make all of them with one"
                 )
             self.text_width = width
 
@@ -165,7 +165,7 @@ def _members(
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """So many threads of torch in this process."""
+    """Limit torch to this number of threads in this process."""
     import torch
 
     before = torch.get_num_threads()

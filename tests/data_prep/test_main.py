@@ -51,7 +51,7 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as exit:
         main()
     assert exit.value.code == 1
-    assert capsys.readouterr().err == "error: --num-videos 0 makes no dataset; use 1 or more\n"
+    assert capsys.readouterr().err == "error: --num-videos 0 must be at least 1\n"
 
 
 def test_help_imports_nothing_heavy():

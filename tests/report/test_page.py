@@ -48,7 +48,7 @@ def test_a_page_embeds_everything_it_shows(tmp_path: Path) -> None:
 
 def test_missing_files_and_other_types_are_named_and_nothing_is_written(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1.0])
-    for name, message in (("gone.png", "gone.png is missing"), ("a.txt", "neither picture nor video")):
+    for name, message in (("gone.png", "gone.png is missing"), ("a.txt", "neither a picture nor a video")):
         with pytest.raises(UserError, match=message):
             write_page(tmp_path / "r.html", title="t", run_dirs=[run], media=[parse_media(str(tmp_path / name))])
     assert not (tmp_path / "r.html").exists()

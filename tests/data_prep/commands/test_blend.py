@@ -19,7 +19,7 @@ def test_the_commands_say_what_they_made(tmp_path):
 @pytest.mark.parametrize(
     ("part", "output", "message"),
     [
-        ("a=many", "b.yaml", "'many' is no weight"),
+        ("a=many", "b.yaml", "'many' is not a number"),
         ("a=0", "b.yaml", "a weight must be above 0"),
         ("a=3", "b.json", "must be a .yaml file"),
         ("gone=3", "b.yaml", "manifest.json is missing"),

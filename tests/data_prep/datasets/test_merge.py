@@ -34,7 +34,7 @@ def test_keys_that_both_use_are_kept_apart(tmp_path):
     (tmp_path / "other").mkdir()
     b = write_set(tmp_path / "other", "a")
     manifest, notes = merge([a, b], tmp_path / "c")
-    assert notes == [f"keys of {b} were in use and now begin with d1_"]
+    assert notes == [f"keys of {b} were taken already and now begin with d1_"]
     assert set(samples_in(tmp_path / "c")) == {f"{p}{k}" for p in ("", "d1_") for k in samples_in(a)}
     assert manifest.num_samples("train") == 8
     assert list(verify(tmp_path / "c")) == []
@@ -45,7 +45,7 @@ def test_a_video_on_both_sides_is_told_of_and_a_new_split_mends_it(tmp_path):
     b = write_set(tmp_path, "b", sources={"videos/bv0.mp4": "same", "videos/bt0.mp4": "3", "videos/bt1.mp4": "4"})
     _, notes = merge([a, b], tmp_path / "c")
     assert len(notes) == 1
-    assert "1 source files are for training in one dataset and held out in another" in notes[0]
+    assert "1 source files are trained on in one dataset and held out in another" in notes[0]
     seen = set()
     for seed in range(4):
         manifest = split_again(tmp_path / "c", tmp_path / f"d{seed}", val=0.4, seed=seed)

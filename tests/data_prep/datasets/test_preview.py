@@ -52,7 +52,7 @@ def test_without_the_tokenizer_there_are_false_colours(tmp_path, samples):
     kind = TOKENS if hasattr(samples[0], "tokens_T_H_W") else {}
     folder = write_dataset(tmp_path / "set", {"train-000000.tar": samples}, **kind)
     _, method = write_preview(folder, tmp_path / "sheet.png")
-    assert "false colours, as the video tokenizer none is not here; give --video-tokenizer" in method
+    assert "false colours, as the video tokenizer none is missing; give --video-tokenizer" in method
     assert np.asarray(Image.open(tmp_path / "sheet.png")).std() > 10
 
 

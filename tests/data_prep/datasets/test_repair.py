@@ -24,7 +24,7 @@ def test_a_repaired_dataset_is_whole_and_has_lost_no_more_than_it_must(tmp_path)
         train_loader(folder)
     assert run("verify", folder).exit_code == 1
     repaired = run("verify", folder, "--repair")
-    assert "3 samples left out, the rest is a whole dataset" in repaired.output
+    assert "3 samples removed, the rest is a whole dataset" in repaired.output
     assert problems(folder) == []
     assert set(samples_in(folder)) == {"a0", "a2", "b0", "v1"}
     manifest = read_manifest(folder)
@@ -32,7 +32,7 @@ def test_a_repaired_dataset_is_whole_and_has_lost_no_more_than_it_must(tmp_path)
     assert sum(shard.samples for shard in manifest.shards) + 3 == 7
     keys = {key for batch in islice(iter(train_loader(folder, text_length=4)), 3) for key in batch.keys}
     assert keys == {"a0", "a2", "b0"}
-    assert "0 samples left out" in run("verify", folder, "--repair").output
+    assert "0 samples removed" in run("verify", folder, "--repair").output
 
 
 def test_an_interrupted_repair_is_completed_by_the_next(tmp_path, monkeypatch):

@@ -80,23 +80,28 @@ def test_a_damaged_part_is_named(tmp_path, part):
             make_sample("x", latent_shape=(16, 3, 4, 6)),
             {},
             "latent.safetensors",
-            "(16, 3, 4, 6), the manifest says (16, 2, 4, 6)",
+            "(16, 3, 4, 6) instead of (16, 2, 4, 6) as in the manifest",
         ),
-        (make_sample("x", text_width=9), {}, "text.safetensors", "9, the manifest says 8"),
+        (make_sample("x", text_width=9), {}, "text.safetensors", "9 instead of 8 as in the manifest"),
         (
             replace(make_sample("x"), latent_C_T_H_W=torch.zeros(16, 2, 4, 6)),
             {},
             "latent.safetensors",
-            "float32, the manifest says bfloat16",
+            "float32 instead of bfloat16 as in the manifest",
         ),
         (
             replace(make_sample("x"), info=replace(make_sample("x").info, fps=24.0)),
             {},
             "json fps",
-            "24.0, the manifest says 12.0",
+            "24.0 instead of 12.0 as in the manifest",
         ),
-        (make_tokens("x", shape=(1, 4, 6)), TOKENS, "tokens.safetensors", "(1, 4, 6), the manifest says (2, 4, 6)"),
-        (make_tokens("x", text_width=None), TOKENS, "text.safetensors", "None, the manifest says 8"),
+        (
+            make_tokens("x", shape=(1, 4, 6)),
+            TOKENS,
+            "tokens.safetensors",
+            "(1, 4, 6) instead of (2, 4, 6) as in the manifest",
+        ),
+        (make_tokens("x", text_width=None), TOKENS, "text.safetensors", "None instead of 8 as in the manifest"),
         (
             replace(make_tokens("x"), tokens_T_H_W=torch.full(TOKEN_SHAPE, VOCAB_SIZE, dtype=torch.int32)),
             TOKENS,
@@ -138,7 +143,7 @@ def test_raw_video_is_decoded(clips, tmp_path):
 
 def test_the_command_tells_all_and_exits_with_1(dataset):
     good = run("verify", dataset)
-    assert (good.exit_code, "6 samples in 3 shards, all as the manifest says" in good.output) == (0, True)
+    assert (good.exit_code, "6 samples in 3 shards, all as in the manifest" in good.output) == (0, True)
     (dataset / "val-000000.tar").write_bytes(b"")
     bad = run("verify", dataset)
     assert bad.exit_code == 1

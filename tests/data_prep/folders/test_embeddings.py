@@ -29,5 +29,5 @@ def test_what_is_written_can_be_read_without_running_it(tmp_path):
     with pytest.raises(VideoError, match="not numbers"):
         read_embedding(file)
     file.write_bytes(pickle.dumps([os.system]))
-    with pytest.raises(VideoError, match="which is no array"):
+    with pytest.raises(VideoError, match="which is not part of an array"):
         read_embedding(file)

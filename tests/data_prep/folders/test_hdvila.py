@@ -61,7 +61,7 @@ def test_times_are_parsed_exactly():
     assert parse_time("00:00:10.1234") == 10 + Fraction(1234, 10000)
     assert parse_time("01:02:03") == 3723 and parse_time("2:03.25") == 123 + Fraction(1, 4)
     for text in ("10", "a:b:c", "00:00:1e3", ""):
-        with pytest.raises(ValueError, match="is no time"):
+        with pytest.raises(ValueError, match="is not a time"):
             parse_time(text)
 
 
@@ -128,9 +128,13 @@ def test_bad_lines_and_videos_are_told_and_the_rest_is_done(folder):
     output = run(folder, "--do-clip")
     for text in ("line 1: is not JSON", "line 2: has no caption", "line 3: ends at 00:00:00.1, before it starts"):
         assert text in output
-    for text in ("line 4: video_id '../v1' is no file name", "line 5: clip_id x.avi", "line 6: 'soon' is no time"):
+    for text in (
+        "line 4: video_id '../v1' is not a file name",
+        "line 5: clip_id x.avi",
+        "line 6: 'soon' is not a time",
+    ):
         assert text in output
-    assert "skipped late: ends at 60.000 s, its video at 2.000 s" in output and "1 clips" in output
+    assert "skipped late: ends at 60.000 s, but its video ends at 2.000 s" in output and "1 clips" in output
 
 
 def test_the_first_clip_of_each_of_n_videos_is_taken(folder):

@@ -82,7 +82,7 @@ def test_the_text_names_every_problem(folder):
         assert expected in text
     for expected in ("videos/copy.mp4 = videos/good.mp4", "metas/nobody.txt", "videos/broken.mp4: unreadable"):
         assert expected in text
-    assert "1 are stored turned or with pixels that are not square" in text
+    assert "1 are stored rotated or with non-square pixels" in text
 
 
 def test_images_serve_image_recipes(tmp_path):

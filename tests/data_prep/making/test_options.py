@@ -10,13 +10,13 @@ from data_prep.making.shards import make_shards
 @pytest.mark.parametrize(
     ("family", "given", "message"),
     [
-        ("v2v", {}, "--for v2v is none of v2w, t2i, ar, tokenizer"),
+        ("v2v", {}, "--for v2v is unknown; use one of v2w, t2i, ar, tokenizer"),
         (None, {"recipe": "cosmos_v2w_3b"}, "no such recipe; `cosmos-nemo recipes` lists them"),
-        ("ar", {"recipe": "cosmos_v2w_2b"}, "is for the task video2world, not for --for ar"),
-        ("v2w", {}, "--video-tokenizer is needed"),
-        ("v2w", {"video_tokenizer": "vae"}, "--text-encoder is needed, or embeddings in .*t5_xxl"),
-        ("tokenizer", {"height": 16, "width": 16}, "changing raw video needs --mp4 encode"),
-        ("tokenizer", {"cut": True}, "--cut: changing raw video needs --mp4 encode"),
+        ("ar", {"recipe": "cosmos_v2w_2b"}, "is for the task video2world, which is not --for ar"),
+        ("v2w", {}, "--video-tokenizer is missing"),
+        ("v2w", {"video_tokenizer": "vae"}, "--text-encoder is missing; without it, embeddings in .*t5_xxl"),
+        ("tokenizer", {"height": 16, "width": 16}, "changes raw video, which needs --mp4 encode"),
+        ("tokenizer", {"cut": True}, "--cut changes raw video, which needs --mp4 encode"),
         ("tokenizer", {"chunks_per_video": 2}, "add --mp4 encode --cut"),
         ("tokenizer", {"mp4": "encode", "height": 15, "width": 16}, "--height 15 must be a multiple of 2"),
         ("tokenizer", {"height": 16}, "give both --height and --width"),
@@ -59,9 +59,9 @@ def test_recipes_say_what_their_clips_are(tmp_path, family, recipe, expected):
         ({"val_fraction": 1.0}, "--val-fraction 1.0 must be at least 0 and below 1"),
         ({"chunks_per_video": 0}, "--chunks-per-video 0 must be at least 1"),
         ({"max_bad": 2.0}, "--max-bad 2.0 must be between 0 and 1"),
-        ({"latent_dtype": "int8"}, "--latent-dtype int8 is none of bfloat16, float32"),
-        ({"fit": "squeeze"}, "--fit squeeze is none of stretch, cover, cover_ceil"),
-        ({"device": "tpu"}, "--device tpu is none of auto, cpu, cuda"),
+        ({"latent_dtype": "int8"}, "--latent-dtype int8 is unknown; use one of bfloat16, float32"),
+        ({"fit": "squeeze"}, "--fit squeeze is unknown; use one of stretch, cover, cover_ceil"),
+        ({"device": "tpu"}, "--device tpu is unknown; use one of auto, cpu, cuda"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(options, change, message):

@@ -108,7 +108,7 @@ def test_a_tokenizer_trains_on_numbered_mp4_files_as_they_are(bare, tmp_path):
     place = {"input": bare, "output": tmp_path / "out"}
     report, manifest = prepare("tokenizer", num_frames=19, samples_per_shard=1, val_fraction=0.3, **place)
     assert report.count("used") == 3
-    assert [v.reason for v in report.verdicts if v.reason] == ["clip0.mp4: too short: 18 frames, 19 needed"]
+    assert [v.reason for v in report.verdicts if v.reason] == ["clip0.mp4: too short: 18 frames, 19 are needed"]
     assert (manifest.task, manifest.kind, manifest.num_frames, manifest.video_tokenizer) == (
         *("tokenizer", "video"),
         *(None, None),
@@ -187,7 +187,7 @@ def test_frames_are_picked_for_another_rate(clips, encoders, tmp_path):
     size = {"num_frames": 1, "height": 32, "width": 48}
     _, slow = prepare("t2i", input=clips, output=tmp_path / "t2i", fps=4.0, **paths, **size)
     size["num_frames"] = 5
-    with pytest.raises(UserError, match=r"too short: 3 frames at 4 frames per second, 5 needed"):
+    with pytest.raises(UserError, match=r"too short: 3 frames at 4 frames per second, 5 are needed"):
         prepare("v2w", input=clips, output=tmp_path / "v2w", fps=4.0, **paths, **size)
     report, fast = prepare("v2w", input=clips, output=tmp_path / "v2w", fps=24.0, **paths, **size)
     assert (slow.num_samples("train") + slow.num_samples("val"), fast.fps, report.count("used")) == (6, 24.0, 6)
@@ -235,7 +235,7 @@ class Evil:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(Evil(), "which is no array"), ([np.zeros(3)], "is not one array"), ([1, 2], "is not one array")],
+    [(Evil(), "which is not part of an array"), ([np.zeros(3)], "is not one array"), ([1, 2], "is not one array")],
 )
 def test_a_bad_embedding_is_a_bad_input(encoders, tmp_path, capsys, content, reason):
     folder = tmp_path / "in"

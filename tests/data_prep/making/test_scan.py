@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 def too_short(folder):
     add_clip(folder, "bad", num_frames=4)
-    return "skipped", "videos/bad.mp4: too short: 4 frames, 5 needed"
+    return "skipped", "videos/bad.mp4: too short: 4 frames, 5 are needed"
 
 
 def empty_caption(folder):

@@ -224,7 +224,7 @@ def test_real_videos_are_prepared(options, shared_dir):
     chosen = options(input=shared_dir / "videos", num_frames=17, val_fraction=0.2)
     report = make_shards(chosen)
     verdicts = {v.stem: v for v in report.verdicts}
-    assert verdicts["bridge_train_5873"].reason == "bridge_train_5873.mp4: too short: 16 frames, 17 needed"
+    assert verdicts["bridge_train_5873"].reason == "bridge_train_5873.mp4: too short: 16 frames, 17 are needed"
     assert verdicts["generated_text2world"].reason.endswith("has no caption metas/generated_text2world.txt")
     used = {stem for stem, verdict in verdicts.items() if verdict.status == "used"}
     assert used == {"bridge_train_1432", "bridge_val_1996", "driving_1", "driving_4", "driving_7"}
