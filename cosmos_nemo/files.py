@@ -20,7 +20,7 @@ from cosmos_nemo.errors import UserError
 WORKPLACE = ".tmp-"
 """Beginning of the name of a hidden folder in which a file or folder is written before it gets its own name."""
 
-_LOCK, _OLD = ".lock", ".old"
+_LOCK, _OLD, _END = ".lock", ".old", ".part"  # the end keeps a pattern such as *.txt from matching such a folder
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -86,10 +86,11 @@ def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target` that no other process uses."""
-    usual = target.parent / f"{WORKPLACE}{target.name}"
+    name = f"{WORKPLACE}{target.name}"
+    usual, other = (target.parent / (name + end) for end in (_END, f"-{uuid.uuid4().hex[:8]}{_END}"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        place, lock = _take_one_of(usual, usual.with_name(f"{usual.name}-{uuid.uuid4().hex[:8]}"))
+        place, lock = _take_one_of(usual, other)
     except OSError as error:
         raise UserError(f"Cannot write in the folder {target.parent}: {error.strerror}.") from error
     try:
@@ -155,7 +156,7 @@ def remove_debris(*folders: Path) -> None:
     Whoever writes a target again removes what was left of that target. This is for commands that keep the files which
     are there already, and so may not write them again. On a file system without locks nothing is removed.
     """
-    for place in (place for folder in folders for place in sorted(folder.glob(f"{WORKPLACE}*"))):
+    for place in (place for folder in folders for place in sorted(folder.glob(f"{WORKPLACE}*{_END}"))):
         try:
             lock = _take(place)
         except OSError:

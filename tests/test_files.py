@@ -93,7 +93,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
     target = tmp_path / "target"
     target.write_text("old")
     kill_while("writing", target)
-    assert names(tmp_path) == [".tmp-target", "target"] and target.read_text() == "old"
+    assert names(tmp_path) == [".tmp-target.part", "target"] and target.read_text() == "old"
     with staged(target, overwrite=True) as temporary:
         assert not temporary.exists()
         temporary.write_text("new")
@@ -105,7 +105,7 @@ def test_a_folder_that_a_killed_process_had_set_aside_comes_back(tmp_path):
     target.mkdir()
     (target / "old").touch()
     kill_while("renaming", target)
-    assert names(tmp_path) == [".tmp-target"]
+    assert names(tmp_path) == [".tmp-target.part"]
     with pytest.raises(UserError, match="exists already"), staged(target):
         raise AssertionError("must not be entered")
     assert names(tmp_path) == ["target"] and names(target) == ["old"]

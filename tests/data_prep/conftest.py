@@ -10,9 +10,13 @@ import torch
 
 from cosmos_nemo.data.schema import DiffusionSample, from_parts
 from cosmos_nemo.media.writing import write_video
+from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
+from cosmos_nemo.tokenizers.cosmos.jit import export_jit
+from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
 from data_prep.demo.sample import ENCODING
 from data_prep.making.options import ShardOptions
+from tests.tokenizers.cosmos.clips import TinyCV8x8x8Config
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +25,17 @@ def encoders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoders")
     write_tiny_wan(folder / "vae", seed=0)
     write_tiny_t5(folder / "text_encoder", seed=0, captions=["a ball", "a block"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cosmos(tmp_path_factory):
+    """A folder with the tiny tokenizers `cv` and `dv` in the published form."""
+    folder = tmp_path_factory.mktemp("cosmos")
+    for name, config in (("cv", TinyCV8x8x8Config()), ("dv", TinyDV8x16x16Config())):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            export_jit(build_network(config), config, folder / name)
     return folder
 
 

@@ -59,9 +59,12 @@ def test_other_settings_or_other_files_are_not_touched(tmp_path):
     assert [f.name for f in (tmp_path / "b").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize(
-    "change", [{"num_videos": 0}, {"num_frames": 1}, {"height": 31}, {"width": 8}, {"fps": 0.0}], ids=str
-)
-def test_options_that_make_no_video_are_refused(change):
-    with pytest.raises(UserError, match="--"):
-        SampleOptions(**(SMALL | change))
+def test_what_a_killed_call_left_is_removed(tmp_path):
+    write_sample(tmp_path / "whole", SampleOptions(**SMALL))
+    for name in ("sample.json", "videos/pendulum_0001.mp4", "metas/pendulum_0001.txt"):
+        place = tmp_path / "killed" / name
+        half = place.with_name(f".tmp-{place.name}.part")
+        half.mkdir(parents=True)
+        (half / place.name).write_text("half")
+    write_sample(tmp_path / "killed", SampleOptions(**SMALL))
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

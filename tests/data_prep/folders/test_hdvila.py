@@ -188,3 +188,16 @@ def test_what_is_missing_is_explained(folder, tmp_path, monkeypatch):
     write_jsonl(folder, "{")
     with pytest.raises(UserError, match=r"no line of .* can be used: line 1"):
         run(folder, "--do-clip")
+
+
+def test_what_a_killed_run_left_is_removed(folder):
+    write_jsonl(folder, line())
+    for name in ("videos/.tmp-v1.0.mp4.part", "metas/.tmp-v1.0.txt.part"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / ".silent.mp4").write_bytes(b"half")
+    run(folder, "--do-clip")
+    assert sorted(file.name for name in ("videos", "metas") for file in (folder / name).iterdir()) == [
+        "v1.0.json",
+        "v1.0.mp4",
+        "v1.0.txt",
+    ]

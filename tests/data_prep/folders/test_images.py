@@ -62,3 +62,12 @@ def test_bad_options(folder, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(UserError, match=r"no video of .* gave an image: unreadable"):
         extract_images(folder, tmp_path / "none", stride=1)
+
+
+def test_what_a_killed_run_left_is_removed(folder, tmp_path):
+    extract_images(folder, tmp_path / "out", stride=3)
+    names = sorted(file.name for file in (tmp_path / "out").rglob("*"))
+    for name in ("images/.tmp-a_00000000.jpg.part", "metas/.tmp-a_00000000.txt.part"):
+        (tmp_path / "out" / name).mkdir()
+    extract_images(folder, tmp_path / "out", stride=3)
+    assert sorted(file.name for file in (tmp_path / "out").rglob("*")) == names

@@ -51,8 +51,8 @@ def test_another_caption_is_kept_or_replaced_only_if_the_user_says_so(folder):
 
 
 def test_what_a_killed_run_left_is_removed(folder):
-    (folder / "metas" / ".tmp-a.txt").mkdir(parents=True)
-    (folder / "metas" / ".tmp-a.txt" / "a.txt").write_text("hal")
+    (folder / "metas" / ".tmp-a.txt.part").mkdir(parents=True)
+    (folder / "metas" / ".tmp-a.txt.part" / "a.txt").write_text("hal")
     (folder / "metas" / "a.txt").write_text("a robot\n")
     run(folder, "--prompt", "a robot")
     assert sorted(texts(folder)) == ["a.txt", "b.c.txt", "d.txt"]

@@ -125,3 +125,11 @@ def test_no_captions_and_no_encoder_are_explained(folder, tmp_path):
         file.unlink()
     with pytest.raises(UserError, match=r"no captions in .*; write some"):
         plan_embeddings(folder)
+
+
+def test_half_written_files_are_neither_read_nor_kept(folder, encoders):
+    for name in ("metas/.tmp-a.txt.part", "t5_xxl/.tmp-a.pickle.part"):
+        (folder / name).mkdir(parents=True)
+    assert plan_embeddings(folder).num_files == 4
+    run(folder, encoders, "--device", "cpu")
+    assert sorted(os.listdir(folder / "t5_xxl")) == ["a.pickle", "b.pickle", "c.d.pickle", "e.pickle"]

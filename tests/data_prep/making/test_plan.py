@@ -62,16 +62,6 @@ def test_shards_are_filled_in_order_and_keep_their_size():
     assert [len(shard.chunks) for shard in shards] == [4, 4, 4, 4, 2, 2]
 
 
-@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 0), (0.01, 1), (0.25, 5), (0.99, 19)])
-def test_the_val_fraction_is_kept_to_with_something_on_either_side(fraction, expected):
-    shards = plan_shards(CLIPS, **(PLAN | {"val_fraction": fraction}))
-    assert sum(len(shard.chunks) for shard in shards if shard.split == "val") == expected
-
-
-def test_a_single_video_is_for_training():
-    assert [s.split for s in plan_shards(CLIPS[:1], **(PLAN | {"val_fraction": 0.5}))] == ["train"]
-
-
 def test_keys_hold_no_dots_and_stay_apart():
     stems = ["plain_1", "a.b", "a_b", "a b", "\u00fcber", "x" * 200, "x" * 201]
     keys = [sample_key(stem) for stem in stems]

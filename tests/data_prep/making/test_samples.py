@@ -15,26 +15,11 @@ from cosmos_nemo.data.tokens import TokenTaskEncoder
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.media.frames import read_frames, read_indices, resampled_indices
 from cosmos_nemo.media.probe import probe_video
-from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
-from cosmos_nemo.tokenizers.cosmos.jit import export_jit
-from cosmos_nemo.tokenizers.cosmos.network import build_network
 from cosmos_nemo.tokenizers.load import load_video_tokenizer
 from cosmos_nemo.tokenizers.text import load_t5
 from data_prep.making.options import options_for
 from data_prep.making.shards import make_shards
 from tests.data_prep.conftest import add_clip, samples_in
-from tests.tokenizers.cosmos.clips import TinyCV8x8x8Config
-
-
-@pytest.fixture(scope="session")
-def cosmos(tmp_path_factory):
-    """A folder with the tiny tokenizers `cv` and `dv` in the published form."""
-    folder = tmp_path_factory.mktemp("cosmos")
-    for name, config in (("cv", TinyCV8x8x8Config()), ("dv", TinyDV8x16x16Config())):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            export_jit(build_network(config), config, folder / name)
-    return folder
 
 
 @pytest.fixture
@@ -94,14 +79,6 @@ def test_latents_of_a_continuous_cosmos_tokenizer(clips, encoders, cosmos, tmp_p
         "v2w", input=clips, output=tmp_path / "out", **paths, num_frames=1, height=32, width=48, max_bad=0.1
     )
     assert (manifest.task, manifest.latent_shape) == ("text2image", (16, 1, 4, 6))
-
-
-@pytest.mark.parametrize(("family", "wrong", "message"), [("ar", "cv", "makes latents"), ("v2w", "dv", "token ids")])
-def test_the_wrong_kind_of_tokenizer_is_refused(clips, encoders, cosmos, tmp_path, family, wrong, message):
-    paths = {"video_tokenizer": cosmos / wrong, "text_encoder": encoders / "text_encoder"}
-    with pytest.raises(UserError, match=f"{wrong} makes .*{message if family == 'v2w' else 'needs token ids'}"):
-        prepare(family, input=clips, output=tmp_path / "out", **paths, num_frames=1, height=32, width=48)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_tokenizer_trains_on_numbered_mp4_files_as_they_are(bare, tmp_path):

@@ -9,13 +9,6 @@ import pytest
 from data_prep.making.options import options_for
 from data_prep.making.shards import make_shards
 from tests.data_prep.conftest import contents
-from tests.distributed import run_ranks
-
-
-def prepare_on_rank(options):
-    """Runs on each rank of `run_ranks`."""
-    report = make_shards(options)
-    return report.samples
 
 
 def test_workers_give_the_bytes_of_one_process(options, tmp_path):
@@ -23,14 +16,6 @@ def test_workers_give_the_bytes_of_one_process(options, tmp_path):
     report = make_shards(one)
     assert make_shards(two) == report
     assert contents(two.output) == contents(one.output)
-
-
-def test_ranks_give_the_bytes_of_one_process(clips, tmp_path):
-    choices = {"input": clips, "num_frames": 5, "samples_per_shard": 2, "mp4": "encode"}
-    one, ranks = (options_for("tokenizer", None, output=tmp_path / name, **choices) for name in ("one", "ranks"))
-    report = make_shards(one)
-    assert run_ranks("tests.data_prep.making.test_workers:prepare_on_rank", 2, ranks) == [report.samples] * 2
-    assert contents(ranks.output) == contents(one.output)
 
 
 def test_another_number_of_workers_may_finish_the_work(options, tmp_path):
