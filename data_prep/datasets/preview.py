@@ -28,7 +28,7 @@ CAPTION_LINES = 2
 
 
 def write_preview(
-    folder: Path, output: Path, *, num_samples: int = 8, num_frames: int = 6, video_tokenizer: Path | None = None
+    folder: Path, output: Path, *, num_samples: int, num_frames: int, video_tokenizer: Path | None = None
 ) -> tuple[int, str]:
     """Draw some samples, evenly spread over the dataset, one row each.
 

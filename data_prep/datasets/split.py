@@ -17,7 +17,7 @@ def split_again(
     *,
     val: float,
     seed: int,
-    samples_per_shard: int = 32,
+    samples_per_shard: int,
     on_sample: Callable[[str], None] = lambda key: None,
 ) -> Manifest:
     """Make a dataset with the same samples, of which another share is held out, chosen by a hash of the source video.

@@ -101,7 +101,7 @@ def lookup(name: str) -> HubItem:
     raise UserError(f"{name} is not a known download; {hint}`python -m data_prep download` lists them")
 
 
-def fetch(item: HubItem, output: Path, *, revision: str | None = None, workers: int = 8) -> Path:
+def fetch(item: HubItem, output: Path, *, revision: str | None = None, workers: int) -> Path:
     """Download an item. Files that are there already are kept, and an interrupted download is continued.
 
     Args:

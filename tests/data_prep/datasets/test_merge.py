@@ -48,7 +48,7 @@ def test_a_video_on_both_sides_is_told_of_and_a_new_split_mends_it(tmp_path):
     assert "1 source files are trained on in one dataset and held out in another" in notes[0]
     seen = set()
     for seed in range(4):
-        manifest = split_again(tmp_path / "c", tmp_path / f"d{seed}", val=0.4, seed=seed)
+        manifest = split_again(tmp_path / "c", tmp_path / f"d{seed}", val=0.4, seed=seed, samples_per_shard=32)
         sides = {raw.key: raw.shard.split for raw in read_dataset(tmp_path / f"d{seed}", manifest)}
         assert len({sides[key] for key in ("at0", "at1", "bv0", "bv1")}) == 1
         seen.add(sides["at0"])
@@ -73,4 +73,4 @@ def test_a_truncated_dataset_is_not_rebuilt(tmp_path):
     with pytest.raises(UserError, match=r"val-000000.tar has .* truncated"):
         merge([a, b], tmp_path / "c")
     with pytest.raises(UserError, match=r"val-000000.tar has .* truncated"):
-        split_again(b, tmp_path / "c", val=0.1, seed=0)
+        split_again(b, tmp_path / "c", val=0.1, seed=0, samples_per_shard=32)

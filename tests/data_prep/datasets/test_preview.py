@@ -20,6 +20,9 @@ def raw(clips, tmp_path):
     return tmp_path / "raw"
 
 
+SIZE = {"num_samples": 8, "num_frames": 6}
+
+
 def test_raw_video_is_shown_frame_by_frame(raw, clips, tmp_path):
     count, method = write_preview(raw, tmp_path / "sheet.png", num_samples=1, num_frames=3)
     assert (count, method) == (1, "frames of the videos")
@@ -35,7 +38,7 @@ def test_raw_video_is_shown_frame_by_frame(raw, clips, tmp_path):
 def test_as_many_rows_as_there_are_samples(raw, tmp_path):
     heights = []
     for wanted, expected in ((1, 1), (4, 4), (50, 6)):
-        assert write_preview(raw, tmp_path / "sheet.png", num_samples=wanted)[0] == expected
+        assert write_preview(raw, tmp_path / "sheet.png", num_samples=wanted, num_frames=6)[0] == expected
         heights.append(Image.open(tmp_path / "sheet.png").height)
     assert heights[0] < heights[1] < heights[2]
 
@@ -43,7 +46,7 @@ def test_as_many_rows_as_there_are_samples(raw, tmp_path):
 def test_latents_are_decoded_by_the_tokenizer_that_made_them(options, tmp_path):
     chosen = options()
     make_shards(chosen)
-    count, method = write_preview(chosen.output, tmp_path / "sheet.png", num_samples=2)
+    count, method = write_preview(chosen.output, tmp_path / "sheet.png", num_samples=2, num_frames=6)
     assert (count, method) == (2, f"decoded by {chosen.video_tokenizer}")
 
 
@@ -51,7 +54,7 @@ def test_latents_are_decoded_by_the_tokenizer_that_made_them(options, tmp_path):
 def test_without_the_tokenizer_there_are_false_colours(tmp_path, samples):
     kind = TOKENS if hasattr(samples[0], "tokens_T_H_W") else {}
     folder = write_dataset(tmp_path / "set", {"train-000000.tar": samples}, **kind)
-    _, method = write_preview(folder, tmp_path / "sheet.png")
+    _, method = write_preview(folder, tmp_path / "sheet.png", **SIZE)
     assert "false colours, as the video tokenizer none is missing; give --video-tokenizer" in method
     assert np.asarray(Image.open(tmp_path / "sheet.png")).std() > 10
 
@@ -60,7 +63,7 @@ def test_a_damaged_sample_is_a_row_that_says_so(tmp_path):
     shards = {"train-000000.tar": [make_sample("a"), make_sample("b")]}
     change = lambda sample, parts: parts | {"json": b"{"} if sample.key == "a" else parts  # noqa: E731
     folder = write_dataset(tmp_path / "set", shards, change=change)
-    assert write_preview(folder, tmp_path / "sheet.png")[0] == 2
+    assert write_preview(folder, tmp_path / "sheet.png", **SIZE)[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -74,4 +77,4 @@ def test_a_damaged_sample_is_a_row_that_says_so(tmp_path):
 def test_options_that_make_no_sense_are_refused(tmp_path, options, message):
     output = tmp_path / options.pop("output", "x.png")
     with pytest.raises(UserError, match=message):
-        write_preview(tmp_path, output, **options)
+        write_preview(tmp_path, output, **SIZE | options)

@@ -134,11 +134,11 @@ def test_the_documents_name_the_places_that_are_written():
 
 
 def test_a_checkpoint_comes_without_its_copies_and_only_once(hub, tmp_path):
-    fetch(lookup("t5-11b"), tmp_path)
+    fetch(lookup("t5-11b"), tmp_path, workers=2)
     folder = tmp_path / "checkpoints" / "google-t5" / "t5-11b"
     assert sorted(p.name for p in folder.iterdir() if p.is_file()) == ["config.json", "pytorch_model.bin"]
     hub.fetched.clear()
-    fetch(lookup("google-t5/t5-11b"), tmp_path)
+    fetch(lookup("google-t5/t5-11b"), tmp_path, workers=2)
     assert hub.fetched == []
 
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_comes_without_its_copies_and_only_once(hub, tmp_path):
 def test_every_failure_is_one_line_that_says_what_to_do(hub, tmp_path, status, headers, error, message):
     hub.status, hub.headers, hub.error = status, headers, error
     with pytest.raises(UserError, match=message) as caught:
-        fetch(lookup("t5-11b"), tmp_path)
+        fetch(lookup("t5-11b"), tmp_path, workers=2)
     assert "\n" not in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_offline_mode_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=r"cannot be reached \(HF_HUB_OFFLINE is set\)"):
-        fetch(lookup("t5-11b"), tmp_path)
+        fetch(lookup("t5-11b"), tmp_path, workers=2)
 
 
 def test_a_programming_error_is_not_explained_away():
