@@ -20,7 +20,7 @@ from cosmos_nemo.errors import UserError
 WORKPLACE = ".tmp-"
 """Beginning of the name of a hidden folder in which a file or folder is written before it gets its own name."""
 
-_LOCK, _OLD, _END = ".lock", ".old", ".part"  # the end keeps a pattern such as *.txt from matching such a folder
+_LOCK, _OLD, _END = ".lock", ".old-", ".part"  # the end keeps a pattern such as *.txt from matching such a folder
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -79,7 +79,7 @@ def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary = place / target.name
         yield temporary
         sync(temporary)
-        _put_in_place(temporary, target, place / _OLD)
+        _put_in_place(temporary, target, place / f"{_OLD}{target.name}")
         fsync(target.parent)
 
 
@@ -140,14 +140,12 @@ def _take(place: Path) -> int:
 
 def _clear(place: Path) -> None:
     """Remove what a killed process left, and give back the target that it had set aside."""
-    for leftover in sorted(place.iterdir()):
-        if leftover.name in (_LOCK, _OLD):
-            continue
-        target = place.parent / leftover.name
-        if (place / _OLD).exists() and not os.path.lexists(target):
-            os.replace(place / _OLD, target)
-        _remove(leftover)
-    _remove(place / _OLD)
+    for leftover in place.iterdir():
+        target = place.parent / leftover.name.removeprefix(_OLD)
+        if leftover.name.startswith(_OLD) and not os.path.lexists(target):
+            os.replace(leftover, target)
+        elif leftover.name != _LOCK:
+            _remove(leftover)
 
 
 def remove_debris(*folders: Path) -> None:
