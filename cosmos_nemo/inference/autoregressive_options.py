@@ -1,4 +1,4 @@
-"""What a user may choose when generating with an autoregressive model."""
+"""Options of generation with an autoregressive model."""
 
 from __future__ import annotations
 

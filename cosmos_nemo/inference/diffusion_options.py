@@ -1,4 +1,4 @@
-"""What a user may choose when generating with a diffusion model."""
+"""Options of generation with a diffusion model."""
 
 from __future__ import annotations
 

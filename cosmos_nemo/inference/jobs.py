@@ -1,4 +1,4 @@
-"""The videos that one command generates: what each begins with, and what is written for it."""
+"""The videos that one command generates: their inputs and the files to write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Job:
 
 
 def make_jobs(options: AutoregressiveOptions) -> list[Job]:
-    """The videos that the options ask for, with a name for every file.
+    """Return the videos that the options ask for, with a name for every file.
 
     For several inputs `--output`, `--strip` and `--comparison` name folders, in which files are named after the
     inputs, with a number where two have one name.
@@ -55,7 +55,7 @@ def make_jobs(options: AutoregressiveOptions) -> list[Job]:
 
 
 def _inputs(options: AutoregressiveOptions) -> list[tuple[Path, str | None]]:
-    """Every input with its prompt."""
+    """Return every input with its prompt."""
     if options.batch_input is None:
         return [(path, options.prompt) for path in options.input]
     inputs = []
@@ -68,7 +68,7 @@ def _inputs(options: AutoregressiveOptions) -> list[tuple[Path, str | None]]:
 
 
 def _input_of_line(options: AutoregressiveOptions, line: str, where: str) -> tuple[Path, str | None]:
-    """Input and prompt of one line of the batch file."""
+    """Parse one line of the batch file: input and prompt."""
     try:
         entry: Any = json.loads(line)
     except ValueError as error:
@@ -81,16 +81,16 @@ def _input_of_line(options: AutoregressiveOptions, line: str, where: str) -> tup
     if not path.is_file():
         path = options.batch_input.parent / path
     if not path.is_file():
-        raise UserError(f"{where}: {named} does not exist, neither here nor beside the file.")
+        raise UserError(f"{where}: {named} exists neither here nor beside that file.")
     return path, entry.get("prompt") or options.prompt
 
 
 def _place(name: str, target: Path | None, stem: str, suffix: str, *, several: bool) -> Path | None:
-    """Where a file of one video goes."""
+    """Return where a file of one video goes."""
     if target is None:
         return None
     if several and target.suffix:
-        raise UserError(f"--{name} {target}: several videos go into a folder; drop the suffix {target.suffix}.")
+        raise UserError(f"--{name} {target}: several videos go into a folder; omit the suffix {target.suffix}.")
     if several or target.is_dir():
         return target / f"{stem}{suffix}"
     if target.suffix.lower() != suffix:
@@ -99,7 +99,7 @@ def _place(name: str, target: Path | None, stem: str, suffix: str, *, several: b
 
 
 def _unique(stems: Sequence[str]) -> list[str]:
-    """The names, a number added to every one that was there before."""
+    """Return the names, with a number added to each that has occurred before."""
     seen: Counter[str] = Counter()
     unique = []
     for stem in stems:

@@ -1,4 +1,4 @@
-"""Measures the latents of a continuous tokenizer on videos and writes them beside it, so that it normalises."""
+"""Measure the latents of a continuous tokenizer on videos, and write their statistics beside it to normalise them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_latent_statistics(options: LatentStatisticsOptions) -> str:
 
 
 def _files(places: Iterable[Path]) -> list[Path]:
-    """Video files at or in the places, sorted.
+    """Find video files at or in the places, sorted.
 
     Raises:
         UserError: a place does not exist, or there is none.
@@ -69,7 +69,7 @@ def _files(places: Iterable[Path]) -> list[Path]:
 def _clips(
     files: list[Path], tokenizer: ContinuousVideoTokenizer, num_frames: int, used: list[Path]
 ) -> Iterator[Tensor]:
-    """The first frames of every readable file, cut to a legal size."""
+    """Read the first frames of every readable file, cropped to a legal size."""
     scale, compression = tokenizer.spatial_compression, tokenizer.temporal_compression
     for file in files:
         try:
@@ -81,7 +81,7 @@ def _clips(
                 raise VideoError(f"smaller than {scale}x{scale}")
             video_3_T_H_W = read_frames(file, probe, start=0, num_frames=length)
         except VideoError as error:
-            logger.warning("%s is left out: %s", file, error)
+            logger.warning("%s is skipped: %s", file, error)
             continue
         used.append(file)
         yield to_unit(video_3_T_H_W[None, :, :, :height, :width])

@@ -1,4 +1,4 @@
-"""What a user may choose for any model, and what generation returns."""
+"""Options of generation with any model, and the result of generation."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class CommonOptions:
         self._read_prompt()
 
     def _read_prompt(self) -> None:
-        """Take the prompt from its file; a prompt that is the name of a file is hardly meant as words."""
+        """Take the prompt from its file, and refuse a prompt that is the name of a file."""
         if self.prompt is not None and os.path.isfile(self.prompt):
             raise UserError(f"--prompt {self.prompt} is a file; give --prompt-file {self.prompt} to use its text.")
         if self.prompt_file is None:
@@ -95,7 +95,7 @@ class CommonOptions:
             raise UserError(f"--prompt-file {self.prompt_file} is empty; write the prompt into it.")
 
     def takes_first_frames(self, input: Path | None) -> bool:
-        """Whether the first frames of an input video are kept, not the last."""
+        """Return whether the first frames of an input video are kept instead of the last."""
         if self.input_frames == "auto" and input is not None and self.truth is not None:
             return input.samefile(self.truth)
         return self.input_frames == "first"
@@ -103,7 +103,7 @@ class CommonOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateResult:
-    """What was generated."""
+    """Result of a generation."""
 
     paths: tuple[Path, ...]
     """Files written: each video or image, then its strip and comparison; empty on ranks that write nothing."""
@@ -112,7 +112,7 @@ class GenerateResult:
 
 
 def require_file(name: str, path: Path | None) -> None:
-    """Raise if a file was named that is not there.
+    """Raise if the user named a file that does not exist.
 
     Raises:
         UserError: naming the flag.
@@ -122,7 +122,7 @@ def require_file(name: str, path: Path | None) -> None:
 
 
 def require_multiple(name: str, size: int, multiple: int) -> None:
-    """Raise if a size in pixels does not fit the tokenizer and the network.
+    """Raise if a size in pixels does not suit the tokenizer and the network.
 
     Raises:
         UserError: naming the flag and the nearest legal values.

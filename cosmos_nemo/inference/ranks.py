@@ -1,4 +1,4 @@
-"""What the ranks of a generation share: inputs that rank 0 reads, and its progress bar."""
+"""Work that rank 0 does for all ranks of a generation, and its progress bar."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def on_rank_zero(world: World, function: Callable[[], T]) -> T:
 
 @contextmanager
 def progress_bar(label: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on the terminal, if standard error is one.
+    """Show a progress bar on the terminal, if standard error is one.
 
     Yields:
         to be called with the number of steps that are done.

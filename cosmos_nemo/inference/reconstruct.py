@@ -1,4 +1,4 @@
-"""Encodes a video and decodes it again, so that a tokenizer can be judged by eye and by numbers."""
+"""Encode a video and decode it again, so that a tokenizer can be judged by eye and by numbers."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ WHOLE_WINDOW = 33  # frames at once of a tokenizer that cannot take a video piec
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructResult:
-    """How good the reconstruction is."""
+    """Quality of a reconstruction."""
 
     path: Path
     num_frames: int
     height: int
     width: int
-    psnr: float  # mean over frames, dB, of 8-bit pixels
-    ssim: float | None  # mean over frames; None for frames smaller than its window
-    use: metrics.CodebookUse | None  # of a discrete tokenizer
+    psnr: float
+    """Mean over frames in dB, of 8-bit pixels."""
+    ssim: float | None
+    """Mean over frames; None for frames smaller than its window."""
+    use: metrics.CodebookUse | None
+    """Of a discrete tokenizer."""
     vocab_size: int | None
+    """Of a discrete tokenizer."""
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         ssim = "" if self.ssim is None else f", SSIM {self.ssim:.4f}"
         line = f"wrote {self.path}: {self.num_frames} frames {self.height}x{self.width}, PSNR {self.psnr:.2f} dB{ssim}"
         if self.use is not None and self.vocab_size is not None:
@@ -63,7 +67,7 @@ def reconstruct(options: ReconstructOptions) -> ReconstructResult:
     """
     source, output = options.input.expanduser(), options.output.expanduser()
     if output.suffix.lower() != ".mp4":
-        raise UserError(f"the output {output} must be named .mp4")
+        raise UserError(f"the output {output} must end in .mp4")
     if output.resolve() == source.resolve():
         raise UserError(f"the output {output} would replace the input; give another name")
     if not source.is_file():
@@ -80,7 +84,7 @@ def reconstruct(options: ReconstructOptions) -> ReconstructResult:
 def _run(
     options: ReconstructOptions, tokenizer: Any, probe: VideoProbe, source: Path, output: Path
 ) -> ReconstructResult:
-    """Code the video chunk by chunk."""
+    """Encode and decode the video chunk by chunk."""
     num_frames = min(probe.num_frames, options.max_frames or probe.num_frames)
     height, width = probe.height, probe.width
     totals, counts = {"psnr": 0.0, "ssim": 0.0}, None
@@ -115,7 +119,7 @@ def _run(
 
 
 def _chunks(num_frames: int, chunk_frames: int, tokenizer: Any) -> Iterator[list[int]]:
-    """Frames per piece of every chunk: 1 + as many as fit, then as many as fit.
+    """Give, for every chunk, the lengths of its pieces: one frame first, then as many as the tokenizer makes one of.
 
     Raises:
         UserError: a chunk has no legal length.
@@ -136,7 +140,7 @@ def _chunks(num_frames: int, chunk_frames: int, tokenizer: Any) -> Iterator[list
 def _pieces(
     frames: Iterator[Tensor], lengths: list[int], tokenizer: Any, originals: list[Tensor], size: tuple[int, int]
 ) -> Iterator[Tensor]:
-    """Pieces as the tokenizer takes them; what was read for each is appended to `originals`."""
+    """Give pieces as the tokenizer takes them, and append the frames read for each to `originals`."""
     scale = tokenizer.spatial_compression
     bottom, right = (-extent % scale for extent in size)
     last = None

@@ -1,4 +1,4 @@
-"""What a user may choose when judging and measuring a video tokenizer."""
+"""Options of the commands that judge and measure a video tokenizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cosmos_nemo.tokenizers.cosmos.config import CHUNK_FRAMES
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructOptions:
-    """What to reconstruct, and how."""
+    """Options of a reconstruction."""
 
     input: Path
     """Video to encode and decode."""
@@ -28,7 +28,7 @@ class ReconstructOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentStatisticsOptions:
-    """Whose latents to measure, and on what."""
+    """Options of a measurement of latents."""
 
     tokenizer: Path
     """Folder of a continuous Cosmos tokenizer; mean_std.pt is written into it."""

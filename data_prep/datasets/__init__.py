@@ -1,1 +1,1 @@
-"""Finished datasets: read them back, check, mend, join and split them, and show what is in them."""
+"""Finished datasets: read them back, check, repair, join and split them, and show what is in them."""

@@ -17,7 +17,7 @@ Existing = Literal["refuse", "keep", "replace"]
 
 @dataclass(kw_only=True)
 class CaptionReport:
-    """What became of each name; every name of the folder and of the source is in one list."""
+    """Fate of each name; every name of the folder and of the source is in one list."""
 
     written: list[str] = field(default_factory=list)
     """New, or replaced."""

@@ -10,7 +10,7 @@ from cosmos_nemo.media.pictures import Size
 from cosmos_nemo.media.probe import open_video
 from cosmos_nemo.media.writing import BITEXACT, Encoding, encode_to
 
-# Visually close to lossless. With a keyframe every 32 frames, random windows of the training decode few frames in vain.
+# Visually close to lossless. With a keyframe every 32 frames, training decodes few frames that it does not show.
 ENCODING = Encoding(crf=16, preset="veryfast", keyframe_interval=32, reproducible=True)
 
 
