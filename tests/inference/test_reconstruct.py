@@ -123,7 +123,7 @@ def test_bad_input_is_named(tmp_path, darker):
     with pytest.raises(UserError, match="no video at"):
         reconstruct(options(tmp_path, tmp_path / "absent.mp4"))
     source = write_lossless(tmp_path / "in.mkv", 2, 16, 16)
-    with pytest.raises(UserError, match=r"must be named \.mp4"):
+    with pytest.raises(UserError, match=r"must end in \.mp4"):
         reconstruct(ReconstructOptions(tokenizer=tmp_path, input=source, output=tmp_path / "out.gif", device="cpu"))
     with pytest.raises(UserError, match="would replace the input"):
         reconstruct(ReconstructOptions(tokenizer=tmp_path, input=text, output=text, device="cpu"))

@@ -106,7 +106,7 @@ def test_a_damaged_part_is_named(tmp_path, part):
             replace(make_tokens("x"), tokens_T_H_W=torch.full(TOKEN_SHAPE, VOCAB_SIZE, dtype=torch.int32)),
             TOKENS,
             "tokens.safetensors",
-            "ids from 100 to 100, the vocabulary has 100",
+            "ids from 100 to 100, but the vocabulary has 100",
         ),
     ],
 )

@@ -61,10 +61,12 @@ def test_other_settings_or_other_files_are_not_touched(tmp_path):
 
 def test_what_a_killed_call_left_is_removed(tmp_path):
     write_sample(tmp_path / "whole", SampleOptions(**SMALL))
+    (tmp_path / "killed" / ".tmp-sample.json.part").mkdir(parents=True)  # before anything else was written
+    write_sample(tmp_path / "killed", SampleOptions(**SMALL))
     for name in ("sample.json", "videos/pendulum_0001.mp4", "metas/pendulum_0001.txt"):
         place = tmp_path / "killed" / name
         half = place.with_name(f".tmp-{place.name}.part")
-        half.mkdir(parents=True)
+        half.mkdir()
         (half / place.name).write_text("half")
     write_sample(tmp_path / "killed", SampleOptions(**SMALL))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
