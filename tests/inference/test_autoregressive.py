@@ -160,7 +160,7 @@ def test_bad_input_is_told_in_one_line_and_nothing_is_written(tiny, tmp_path, na
 
 
 def test_several_videos_need_a_folder(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"several videos go into a folder; drop the suffix \.mp4"):
+    with pytest.raises(UserError, match=r"several videos go into a folder; omit the suffix \.mp4"):
         run(choices(tiny, tmp_path, input=(tiny / "clip.mp4",) * 2))
 
 
@@ -174,7 +174,7 @@ def test_a_network_that_reads_text_needs_a_prompt(tiny, tmp_path):
     [
         ("{", "line 2 is not JSON"),
         ("[]", "line 2 names no input"),
-        ('{"visual_input": "gone.mp4"}', r"line 2: gone\.mp4 does not exist"),
+        ('{"visual_input": "gone.mp4"}', r"line 2: gone\.mp4 exists neither here"),
     ],
 )
 def test_a_bad_line_of_the_batch_file_is_named(tiny, tmp_path, line, message):
