@@ -122,9 +122,10 @@ def ffmpeg(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
 
 def energon_latents(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours, training from latents: batches of one through Energon."""
-    from cosmos_nemo.data.latents import train_loader
+    from cosmos_nemo.data import loader
+    from cosmos_nemo.data.latents import DiffusionTaskEncoder
 
-    batches = iter(train_loader(folder / "latents", seed=1))
+    batches = iter(loader.train_loader(folder / "latents", DiffusionTaskEncoder, seed=1))
 
     def sample(index: int) -> None:
         assert next(batches).latent_B_C_T_H_W.shape[1:] == LATENT_SHAPE
@@ -135,7 +136,8 @@ def energon_latents(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
 def energon_raw(folder: pathlib.Path) -> Iterator[Callable[[int], None]]:
     """Ours, training from mp4 shards: batches of one through Energon, decoded and resized as they are read."""
     from cosmos_nemo.data import loader
-    from cosmos_nemo.data.raw_video import ClipWindow, RawVideoTaskEncoder
+    from cosmos_nemo.data.raw_video import RawVideoTaskEncoder
+    from cosmos_nemo.data.window import ClipWindow
 
     window = ClipWindow(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1], space="cover")
     batches = iter(loader.train_loader(folder / "raw", functools.partial(RawVideoTaskEncoder, window=window), seed=1))

@@ -29,7 +29,7 @@ def cosmos_ar_4b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(AR4BConfig, **_FULL_RECOMPUTE)),
-        data=_data("cosmos_ar_4b", global_batch_size=1),
+        data=defaults.data(clips="cosmos_ar_4b", micro_batch_size=1, global_batch_size=1),
         trainer=defaults.trainer(devices=1, precision=defaults.bf16(grad_reduce_in_fp32=False)),
         optim=_optimizer(lr=5e-5),
         log=defaults.log(recipe="cosmos_ar_4b", group="autoregressive"),
@@ -55,7 +55,7 @@ def cosmos_ar_12b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(AR12BConfig, **_FULL_RECOMPUTE)),
-        data=_data("cosmos_ar_12b", global_batch_size=1),
+        data=defaults.data(clips="cosmos_ar_12b", micro_batch_size=1, global_batch_size=1),
         trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
         optim=_optimizer(lr=5e-5),
         log=defaults.log(recipe="cosmos_ar_12b", group="autoregressive"),
@@ -68,7 +68,7 @@ def cosmos_ar_v2w_5b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(ARVideo2World5BConfig, **_FULL_RECOMPUTE)),
-        data=_data("cosmos_ar_v2w_5b", global_batch_size=2),
+        data=defaults.data(clips="cosmos_ar_v2w_5b", micro_batch_size=1, global_batch_size=2),
         trainer=defaults.trainer(tensor_model_parallel_size=4, sequence_parallel=True),
         optim=_optimizer(lr=5e-5),
         log=defaults.log(recipe="cosmos_ar_v2w_5b", group="autoregressive"),
@@ -81,7 +81,7 @@ def cosmos_ar_v2w_13b() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(ARVideo2World13BConfig, **_FULL_RECOMPUTE)),
-        data=_data("cosmos_ar_v2w_13b", global_batch_size=1),
+        data=defaults.data(clips="cosmos_ar_v2w_13b", micro_batch_size=1, global_batch_size=1),
         trainer=defaults.trainer(tensor_model_parallel_size=8, sequence_parallel=True),
         optim=_optimizer(lr=5e-5),
         log=defaults.log(recipe="cosmos_ar_v2w_13b", group="autoregressive"),
@@ -94,7 +94,7 @@ def cosmos_ar_tiny() -> run.Partial:
 
     return defaults.task(
         model=_model(run.Config(ARTinyConfig)),
-        data=_data("cosmos_ar_tiny", global_batch_size=4, num_workers=0),
+        data=defaults.data(clips="cosmos_ar_tiny", micro_batch_size=1, global_batch_size=4, num_workers=0),
         trainer=defaults.trainer(max_steps=100, devices=1, accelerator="auto", precision=defaults.fp32()),
         optim=_optimizer(lr=1e-3, warm_up_steps=5),
         log=defaults.log(recipe="cosmos_ar_tiny", group="autoregressive", save_every_n_steps=100),
@@ -117,27 +117,7 @@ def _model(config: run.Config) -> run.Config:
     from cosmos_nemo.lightning.autoregressive import ARModule
     from cosmos_nemo.models.autoregressive.loss import NextTokenObjective
 
-    return run.Config(
-        ARModule, config=config, objective=run.Config(NextTokenObjective), ar_path=None, tokenizer_path=None, seed=0
-    )
-
-
-def _data(recipe: str, *, global_batch_size: int, num_workers: int = 8) -> run.Config:
-    """Token ids, or video files cut and scaled to the recipe's clips; `data.path` is what the user fills in."""
-    from cosmos_nemo.data.clip_specs import clip_spec
-    from cosmos_nemo.data.raw_video import ClipWindow
-    from cosmos_nemo.lightning.autoregressive import ARDataModule
-
-    spec = clip_spec(recipe)
-    return run.Config(
-        ARDataModule,
-        path="",
-        micro_batch_size=1,
-        global_batch_size=global_batch_size,
-        num_workers=num_workers,
-        text_length=spec.text_length,
-        window=run.Config(ClipWindow, num_frames=spec.num_frames, height=spec.height, width=spec.width, space=spec.fit),
-    )
+    return run.Config(ARModule, config=config, objective=run.Config(NextTokenObjective), ar_path=None, seed=0)
 
 
 def _optimizer(*, lr: float, warm_up_steps: int = 50) -> run.Config:

@@ -147,7 +147,7 @@ def optimizer(
 
 
 def data(*, clips: str, micro_batch_size: int, global_batch_size: int, num_workers: int = 8) -> run.Config:
-    """Latents and text from Energon shards, or raw video; `data.path` is what the user fills in.
+    """Samples from Energon shards, or raw video cut to the recipe's clips; `data.path` is what the user fills in.
 
     Args:
         clips: recipe in the table of clips, which says how long texts are and what is cut out of raw video.
@@ -156,13 +156,13 @@ def data(*, clips: str, micro_batch_size: int, global_batch_size: int, num_worke
         num_workers: reader processes per rank.
     """
     from cosmos_nemo.data.clip_specs import clip_spec
-    from cosmos_nemo.data.raw_video import ClipWindow
-    from cosmos_nemo.lightning.diffusion import DiffusionDataModule
+    from cosmos_nemo.data.window import ClipWindow
+    from cosmos_nemo.lightning.data import EnergonDataModule
 
     spec = clip_spec(clips)
 
     return run.Config(
-        DiffusionDataModule,
+        EnergonDataModule,
         path="",
         micro_batch_size=micro_batch_size,
         global_batch_size=global_batch_size,

@@ -95,11 +95,11 @@ def _clips(
     window: dict[str, int] | None = None,
     val_window: dict[str, int] | None = None,
 ) -> run.Config:
-    from cosmos_nemo.data.raw_video import ClipWindow
-    from cosmos_nemo.lightning.tokenizer import VideoDataModule
+    from cosmos_nemo.data.window import ClipWindow
+    from cosmos_nemo.lightning.data import EnergonDataModule
 
     return run.Config(
-        VideoDataModule,
+        EnergonDataModule,
         window=run.Config(ClipWindow, **(window or {})),
         val_window=None if val_window is None else run.Config(ClipWindow, **val_window),
         path="",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from cosmos_nemo.data.manifest import MANIFEST_NAME, Manifest
+from cosmos_nemo.data.manifest import MANIFEST_NAME
 from cosmos_nemo.errors import UserError
 
 INDEX = ".nv-meta"
@@ -63,10 +63,3 @@ def count_samples(folder: Path, split: str) -> int:
     except (EmptyDatasetError, AssertionError):  # an assertion where there is no such split
         return 0
     return sum(shard.count for shard in meta.shards)
-
-
-def bare_manifest() -> Manifest:
-    """Return what is known of the samples of a folder that has no manifest: they are video files."""
-    return Manifest(
-        task="tokenizer", kind="video", num_frames=None, height=None, width=None, fps=None, seed=0, shards=()
-    )

@@ -1,4 +1,4 @@
-"""A training batch of latents and text embeddings."""
+"""Batches: what training steps consume, and text embeddings padded to one length."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from cosmos_nemo.data.schema import DiffusionSample, sample_id
+from cosmos_nemo.media.pictures import to_unit
 
 
 @dataclass(kw_only=True)
@@ -39,12 +39,55 @@ class SampleBatch:
 
 @dataclass(kw_only=True)
 class DiffusionBatch(SampleBatch):
-    """What the training step of a diffusion model consumes."""
+    """Latents and texts: what diffusion models are trained on."""
 
     latent_B_C_T_H_W: Tensor  # clean normalised latents x0, float32
     crossattn_emb_B_L_E: Tensor  # text embeddings, zero padded to the text length, float32
     fps_B: Tensor  # frames per second, float32; 0 for images
     padding_mask_B_1_H_W: Tensor  # 1 where the picture is padding, at latent size, float32; zeros
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, H, W) of the samples."""
+        C, T, H, W = self.latent_B_C_T_H_W.shape[1:]
+        return C, T, H, W
+
+
+@dataclass(kw_only=True)
+class TokenBatch(SampleBatch):
+    """Token ids, and texts for the models that read them."""
+
+    tokens_B_T_H_W: Tensor  # ids of the video tokenizer, int64
+    crossattn_emb_B_L_E: Tensor | None  # text embeddings, zero padded, float32; None for models without text
+    text_mask_B_L: Tensor | None  # True where the text embedding is not padding
+    fps_B: Tensor  # frames per second, float32
+
+    @property
+    def token_shape(self) -> tuple[int, int, int]:
+        """(T, H, W) of the samples."""
+        T, H, W = self.tokens_B_T_H_W.shape[1:]
+        return T, H, W
+
+
+@dataclass(kw_only=True)
+class VideoBatch(SampleBatch):
+    """Clips as they come from files."""
+
+    video_B_3_T_H_W: Tensor  # RGB, uint8
+    fps_B: Tensor  # frames per second of the clips, the stride taken into account; 0 for pictures
+    start_B: Tensor  # index of the clip's first frame in its file, int64
+
+    def pixels(self) -> Tensor:
+        """The clips as networks take them: RGB in [-1, 1], float32, [B, 3, T, H, W]."""
+        return to_unit(self.video_B_3_T_H_W)
+
+
+@dataclass(kw_only=True)
+class CaptionedVideoBatch(VideoBatch):
+    """Clips with the embeddings of their captions."""
+
+    crossattn_emb_B_L_E: Tensor  # zero padded to the text length, float32
+    text_mask_B_L: Tensor  # True where it is not padding
 
 
 def pad_text(text_L_E: Tensor, text_length: int) -> Tensor:
@@ -73,21 +116,3 @@ def pad_texts(texts: Sequence[Tensor], text_length: int) -> tuple[Tensor, Tensor
     lengths = torch.tensor([len(text) for text in texts])
     mask_B_L = torch.arange(text_length)[None] < lengths[:, None]
     return torch.stack([pad_text(text, text_length) for text in texts]), mask_B_L
-
-
-def collate(samples: Sequence[DiffusionSample], *, text_length: int) -> DiffusionBatch:
-    """Make a batch of samples whose latents have one shape.
-
-    Args:
-        samples: at least one.
-        text_length: tokens of every text embedding in the batch.
-    """
-    latent = torch.stack([s.latent_C_T_H_W.float() for s in samples])
-    return DiffusionBatch(
-        latent_B_C_T_H_W=latent,
-        crossattn_emb_B_L_E=pad_texts([s.text_L_E for s in samples], text_length)[0],
-        fps_B=torch.tensor([s.info.fps for s in samples], dtype=torch.float32),
-        padding_mask_B_1_H_W=torch.zeros(len(samples), 1, *latent.shape[-2:]),
-        sample_id_B=torch.tensor([sample_id(s.key) for s in samples], dtype=torch.int64),
-        keys=[s.key for s in samples],
-    )

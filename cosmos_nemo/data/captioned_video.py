@@ -3,27 +3,18 @@
 The clip of a file is another one in every pass over the data; see `raw_video`.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import torch
 from megatron.energon import stateless
 from torch import Tensor
 
-from cosmos_nemo.data.batch import DiffusionBatch, pad_texts
-from cosmos_nemo.data.loader import SkippedSamples, shard_of
-from cosmos_nemo.data.manifest import EncoderRef, Manifest
-from cosmos_nemo.data.raw_video import Clip, ClipWindow, CookedVideo, CutVideo, RawVideoTaskEncoder, VideoBatch
+from cosmos_nemo.data.batch import CaptionedVideoBatch, pad_texts
+from cosmos_nemo.data.clips import Clip
+from cosmos_nemo.data.encoders import SkippedSamples, shard_of
+from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.raw_video import CookedVideo, CutVideo, RawVideoTaskEncoder
+from cosmos_nemo.data.window import ClipWindow
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.tokenizers.base import VideoTokenizer, latent_frames
-
-
-@dataclass(kw_only=True)
-class CaptionedVideoBatch(VideoBatch):
-    """Clips with the embeddings of their captions."""
-
-    crossattn_emb_B_L_E: Tensor  # zero padded to the text length, float32
-    text_mask_B_L: Tensor  # True where it is not padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,40 +75,3 @@ class CaptionedVideoTaskEncoder(RawVideoTaskEncoder):
         video = super().collate([sample.clip for sample in samples])
         text, mask = pad_texts([sample.text_L_E for sample in samples], self.text_length)
         return CaptionedVideoBatch(**vars(video), crossattn_emb_B_L_E=text, text_mask_B_L=mask)
-
-
-def encode_batch(batch: CaptionedVideoBatch, tokenizer: VideoTokenizer) -> DiffusionBatch:
-    """Encode clips, one at a time for the sake of memory; as shards hold them, so also rounded to bfloat16."""
-    latents = [tokenizer.encode(pixels_1_3_T_H_W) for pixels_1_3_T_H_W in batch.pixels().split(1)]
-    latent_B_C_T_H_W = torch.cat(latents).to(torch.bfloat16).float()
-    return DiffusionBatch(
-        latent_B_C_T_H_W=latent_B_C_T_H_W,
-        crossattn_emb_B_L_E=batch.crossattn_emb_B_L_E,
-        fps_B=batch.fps_B,
-        padding_mask_B_1_H_W=torch.zeros(batch.batch_size, 1, *latent_B_C_T_H_W.shape[-2:]),
-        sample_id_B=batch.sample_id_B,
-        keys=batch.keys,
-    )
-
-
-def as_latents(manifest: Manifest, window: ClipWindow, tokenizer: VideoTokenizer, ref: EncoderRef) -> Manifest:
-    """What the dataset looks like to a model once its clips are encoded.
-
-    Args:
-        manifest: of raw video.
-        window: what is cut out of every file.
-        tokenizer: encodes it.
-        ref: path and hash of the tokenizer.
-
-    Raises:
-        UserError: the window does not fit the tokenizer.
-    """
-    side = tokenizer.spatial_compression
-    for name in ("height", "width"):
-        value = getattr(window, name)
-        if value % side:
-            raise UserError(f"data.window.{name}={value} must be a multiple of {side}, the tokenizer's compression")
-    frames = latent_frames(window.num_frames, tokenizer.temporal_compression)
-    shape = (tokenizer.latent_channels, frames, window.height // side, window.width // side)
-    sizes: dict[str, Any] = {"num_frames": window.num_frames, "height": window.height, "width": window.width}
-    return replace(manifest, latent_shape=shape, latent_dtype="bfloat16", video_tokenizer=ref, **sizes)

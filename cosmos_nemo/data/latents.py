@@ -1,18 +1,31 @@
 """Shards of latents and text embeddings to `DiffusionBatch`es."""
 
-import functools
-import os
-from typing import Any
+from collections.abc import Sequence
 
-from megatron.energon.savable_loader import BasicDataLoader, SavableDataLoader
+import torch
 
-from cosmos_nemo.data import loader
-from cosmos_nemo.data.batch import DiffusionBatch, collate
-from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples, open_dataset
+from cosmos_nemo.data.batch import DiffusionBatch, pad_texts
+from cosmos_nemo.data.encoders import SampleTaskEncoder, SkippedSamples
 from cosmos_nemo.data.manifest import Manifest
-from cosmos_nemo.data.schema import DiffusionSample
+from cosmos_nemo.data.schema import DiffusionSample, sample_id
 
-__all__ = ["DiffusionTaskEncoder", "SkippedSamples", "open_dataset", "train_loader", "val_loader"]
+
+def collate(samples: Sequence[DiffusionSample], *, text_length: int) -> DiffusionBatch:
+    """Make a batch of samples whose latents have one shape.
+
+    Args:
+        samples: at least one.
+        text_length: tokens of every text embedding in the batch.
+    """
+    latent = torch.stack([s.latent_C_T_H_W.float() for s in samples])
+    return DiffusionBatch(
+        latent_B_C_T_H_W=latent,
+        crossattn_emb_B_L_E=pad_texts([s.text_L_E for s in samples], text_length)[0],
+        fps_B=torch.tensor([s.info.fps for s in samples], dtype=torch.float32),
+        padding_mask_B_1_H_W=torch.zeros(len(samples), 1, *latent.shape[-2:]),
+        sample_id_B=torch.tensor([sample_id(s.key) for s in samples], dtype=torch.int64),
+        keys=[s.key for s in samples],
+    )
 
 
 class DiffusionTaskEncoder(SampleTaskEncoder[DiffusionSample, DiffusionBatch]):
@@ -44,25 +57,5 @@ class DiffusionTaskEncoder(SampleTaskEncoder[DiffusionSample, DiffusionBatch]):
         self.expect_same(sample, shard, "text width", width, "; prepare all captions with one text encoder")
 
     def collate(self, samples: list[DiffusionSample]) -> DiffusionBatch:
-        """See `batch.collate`."""
+        """See the function of that name."""
         return collate(samples, text_length=self.text_length)
-
-
-def train_loader(
-    path: str | os.PathLike[str], *, text_length: int = 512, **reading: Any
-) -> SavableDataLoader[DiffusionBatch]:
-    """`loader.train_loader` for diffusion models.
-
-    Args:
-        path: see `open_dataset`.
-        text_length: tokens of every text embedding in a batch.
-        reading: the keyword arguments of `loader.train_loader`.
-    """
-    return loader.train_loader(path, functools.partial(DiffusionTaskEncoder, text_length=text_length), **reading)
-
-
-def val_loader(
-    path: str | os.PathLike[str], *, text_length: int = 512, **reading: Any
-) -> BasicDataLoader[DiffusionBatch] | None:
-    """`loader.val_loader` for diffusion models; arguments as for `train_loader`."""
-    return loader.val_loader(path, functools.partial(DiffusionTaskEncoder, text_length=text_length), **reading)

@@ -1,26 +1,14 @@
 """Shards of token ids, with or without text embeddings, to `TokenBatch`es."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from cosmos_nemo.data.batch import SampleBatch, pad_texts
-from cosmos_nemo.data.loader import SampleTaskEncoder, SkippedSamples
+from cosmos_nemo.data.batch import TokenBatch, pad_texts
+from cosmos_nemo.data.encoders import SampleTaskEncoder, SkippedSamples
 from cosmos_nemo.data.manifest import Manifest
 from cosmos_nemo.data.schema import TokenSample, sample_id
 from cosmos_nemo.errors import UserError
-
-
-@dataclass(kw_only=True)
-class TokenBatch(SampleBatch):
-    """What the training step of an autoregressive model consumes."""
-
-    tokens_B_T_H_W: Tensor  # ids of the video tokenizer, int64
-    crossattn_emb_B_L_E: Tensor | None  # text embeddings, zero padded, float32; None for models without text
-    text_mask_B_L: Tensor | None  # True where the text embedding is not padding
-    fps_B: Tensor  # frames per second, float32
 
 
 def collate_tokens(samples: Sequence[TokenSample], *, text_length: int | None) -> TokenBatch:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.dataset import Dataset
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.autoregressive_names import AutoregressiveNames
 from cosmos_nemo.families.family import Family, Published, SampleWork
@@ -35,6 +35,7 @@ class Autoregressive(Family):
     name = "autoregressive"
     title = "Cosmos autoregressive"
     tasks = ("autoregressive",)
+    reads = "tokens"
     parallelism = frozenset({"tensor", "sequence", "context", "pipeline"})
     names = AutoregressiveNames()
     fields = (
@@ -103,34 +104,31 @@ class Autoregressive(Family):
             post_process=parallel_state.is_pipeline_last_stage(),
         )
 
-    def fit(self, config: Any, manifest: Manifest, *, field: str = "data.path") -> None:
+    def fit(self, config: Any, dataset: Dataset) -> None:
         """Compare tokens, vocabulary and text with the network; see `Family`."""
-        if manifest.token_shape is None:
+        field = dataset.field
+        if dataset.token_shape is None:
             raise UserError(
-                f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on token "
+                f"{field} holds {dataset.kind} samples for the task {dataset.task}; this model is trained on token "
                 "ids: prepare the shards with `python -m data_prep shards --for ar`."
             )
-        if manifest.vocab_size is not None and manifest.vocab_size > config.vocab_size:
+        if dataset.vocab_size is not None and dataset.vocab_size > config.vocab_size:
+            remedy = "set data.tokenizer_path to" if dataset.encoded_in_training else "prepare the shards with"
             raise UserError(
-                f"{field} has token ids below {manifest.vocab_size}, the network's vocabulary is model.config."
-                f"vocab_size={config.vocab_size}; prepare the shards with the network's video tokenizer."
+                f"{field} has token ids below {dataset.vocab_size}, the network's vocabulary is model.config."
+                f"vocab_size={config.vocab_size}; {remedy} the network's video tokenizer."
             )
-        width, found = config.crossattn_emb_channels, manifest.text_width
-        if width and found != width:
-            text = f"text embeddings of width {found}" if found else "no text"
-            raise UserError(
-                f"{field} has {text}, the network reads text of width model.config.crossattn_emb_channels={width}; "
-                "prepare the shards with `--text-encoder` and the network's text encoder."
-            )
-        ParallelSizes.of(config).require_even_tokens(config.num_tokens(manifest.token_shape))
+        if config.crossattn_emb_channels:
+            dataset.require_text(config.crossattn_emb_channels)
+        ParallelSizes.of(config).require_even_tokens(config.num_tokens(dataset.token_shape))
 
-    def work(self, config: Any, manifest: Manifest, *, text_length: int | None = None) -> SampleWork:
+    def work(self, config: Any, dataset: Dataset) -> SampleWork:
         """Return the tokens of a sample, prefix included, and the products they take; see `Family`."""
         from cosmos_nemo.models.autoregressive.flops import forward_flops
 
-        assert manifest.token_shape is not None
-        tokens = config.num_tokens(manifest.token_shape)
-        text = (text_length or 0) if config.crossattn_emb_channels else 0
+        assert dataset.token_shape is not None
+        tokens = config.num_tokens(dataset.token_shape)
+        text = (dataset.text_length or 0) if config.crossattn_emb_channels else 0
         return SampleWork(tokens=tokens, forward_flops=forward_flops(config, tokens, text, 1))
 
     def published(self, task: str, file_name: str) -> Published:

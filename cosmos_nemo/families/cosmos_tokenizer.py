@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.dataset import Dataset
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.family import Family, Published, SampleWork
 from cosmos_nemo.families.names import Names
@@ -62,6 +62,7 @@ class CosmosTokenizer(Family):
     name = "cosmos_tokenizer"
     title = "Cosmos video tokenizer"
     tasks = ("tokenizer",)
+    reads = "video"
     parallelism = frozenset()
     names = CosmosTokenizerNames()
     fields = tuple(field.name for field in dataclass_fields(CosmosTokenizerConfig))
@@ -106,29 +107,26 @@ class CosmosTokenizer(Family):
             initialize(network, seed=seed)
         return network
 
-    def fit(self, config: Any, manifest: Manifest, *, field: str = "data.path") -> None:
+    def fit(self, config: Any, dataset: Dataset) -> None:
         """Raise unless the samples are video of a size that the network divides; see `Family`."""
-        if manifest.kind != "video":
+        if dataset.kind != "video":
             raise UserError(
-                f"{field} holds {manifest.kind} samples for the task {manifest.task}; a tokenizer is trained on video "
-                "files: prepare the shards with `python -m data_prep shards --for tokenizer`."
+                f"{dataset.field} holds {dataset.kind} samples for the task {dataset.task}; a tokenizer is trained on "
+                "video files: prepare the shards with `python -m data_prep shards --for tokenizer`."
             )
-        clip = (manifest.num_frames, manifest.height, manifest.width)
-        if None in clip:
-            return
         try:
-            config.latent_shape(*clip)
+            config.latent_shape(*dataset.clip_shape)
         except UserError as error:
-            raise UserError(f"{field}: {error}.") from error
+            raise UserError(f"{dataset.window_field}: {error}.") from error
 
-    def work(self, config: Any, manifest: Manifest, *, text_length: int | None = None) -> SampleWork:
+    def work(self, config: Any, dataset: Dataset) -> SampleWork:
         """Return the frames of a clip, and what torch counts for one on a network without memory; see `Family`."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        assert manifest.num_frames and manifest.height and manifest.width
+        num_frames, height, width = dataset.clip_shape
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            build_network(config)(torch.empty(1, 3, manifest.num_frames, manifest.height, manifest.width))
-        return SampleWork(tokens=manifest.num_frames, forward_flops=float(counter.get_total_flops()), unit="frames")
+            build_network(config)(torch.empty(1, 3, num_frames, height, width))
+        return SampleWork(tokens=num_frames, forward_flops=float(counter.get_total_flops()), unit="frames")
 
     def published(self, task: str, file_name: str) -> Published:
         """Raise: a tokenizer generates nothing by itself.

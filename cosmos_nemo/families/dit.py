@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.dataset import Dataset
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.family import Family, SampleWork
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class DiTFamily(Family):
     """A family whose network is a `DiT` with a `DiTConfig` of its own; a subclass names it and its sizes."""
 
+    reads = "latent"
     parallelism = frozenset({"tensor", "sequence", "context"})
 
     def build(self, config: DiTConfig, *, seed: int | None = None) -> nn.Module:
@@ -28,26 +29,22 @@ class DiTFamily(Family):
             config.init_seed = seed
         return DiT(config)
 
-    def fit(self, config: Any, manifest: Manifest, *, field: str = "data.path") -> None:
+    def fit(self, config: Any, dataset: Dataset) -> None:
         """Compare latents, text and sizes with the network; see `Family`."""
-        if manifest.latent_shape is None:
+        field, side = dataset.field, config.patch_spatial
+        if dataset.latent_shape is None:
             raise UserError(
-                f"{field} holds {manifest.kind} samples for the task {manifest.task}; this model is trained on "
+                f"{field} holds {dataset.kind} samples for the task {dataset.task}; this model is trained on "
                 "latents: prepare the shards with `python -m data_prep shards --for v2w` or `--for t2i`."
             )
-        channels, frames, height, width = manifest.latent_shape
-        if manifest.text_width != config.crossattn_emb_channels:
-            raise UserError(
-                f"{field} has text embeddings of width {manifest.text_width}, the model takes model.config."
-                f"crossattn_emb_channels={config.crossattn_emb_channels}; prepare the shards with the model's text "
-                "encoder."
-            )
+        dataset.require_text(config.crossattn_emb_channels)
+        channels, frames, height, width = dataset.latent_shape
         if channels != config.in_channels:
             raise UserError(f"{field} has {channels} latent channels, the model takes {config.in_channels}.")
-        if height % config.patch_spatial or width % config.patch_spatial:
+        if height % side or width % side:
             raise UserError(
-                f"{field} has latents of {height}x{width}; both must be multiples of {config.patch_spatial}: prepare "
-                f"the shards with a --height and --width that are multiples of {8 * config.patch_spatial}."
+                f"{field} has latents of {height}x{width}; both must be multiples of {side}: prepare "
+                f"the shards with a --height and --width that are multiples of {8 * side}."
             )
         if not config.video_condition and frames > 1:
             raise UserError(
@@ -63,11 +60,11 @@ class DiTFamily(Family):
             if value > limit:
                 raise UserError(f"{field} has latent {name} {value}; the model's positions end at {limit}.")
 
-    def work(self, config: Any, manifest: Manifest, *, text_length: int | None = None) -> SampleWork:
+    def work(self, config: Any, dataset: Dataset) -> SampleWork:
         """Return the video tokens of a sample and the products they take; see `Family`."""
         from cosmos_nemo.models.dit.flops import forward_flops
 
-        assert manifest.latent_shape is not None and text_length is not None
-        _, frames, height, width = manifest.latent_shape
+        assert dataset.latent_shape is not None and dataset.text_length is not None
+        _, frames, height, width = dataset.latent_shape
         tokens = frames * (height // config.patch_spatial) * (width // config.patch_spatial)
-        return SampleWork(tokens=tokens, forward_flops=forward_flops(config, tokens, text_length, 1))
+        return SampleWork(tokens=tokens, forward_flops=forward_flops(config, tokens, dataset.text_length, 1))

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from cosmos_nemo.data.manifest import Manifest
+from cosmos_nemo.data.dataset import Dataset
 from cosmos_nemo.diffusion.denoising import Objective
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.names import Names
@@ -69,6 +69,8 @@ class Family(abc.ABC):
     """The family's name in messages."""
     tasks: ClassVar[tuple[str, ...]]
     """What its networks are for, as data sets, run.json and `generate --task` call it."""
+    reads: ClassVar[str]
+    """The kind of samples that its networks are trained on: latent, tokens or video."""
     parallelism: ClassVar[frozenset[str]]
     """Which of tensor, sequence, context and pipeline parallelism it has besides data parallelism."""
     names: ClassVar[Names]
@@ -136,27 +138,24 @@ class Family(abc.ABC):
         """
 
     @abc.abstractmethod
-    def fit(self, config: Any, manifest: Manifest, *, field: str = "data.path") -> None:
+    def fit(self, config: Any, dataset: Dataset) -> None:
         """Compare a data set with a network before either is loaded.
 
         Args:
             config: The network.
-            manifest: Of the data set, as the network sees it: raw video that is encoded as it is read is described by
-                the latents or tokens that it becomes.
-            field: The setting that names the data set, for messages.
+            dataset: As the network sees it.
 
         Raises:
             UserError: The data set was made for another network.
         """
 
     @abc.abstractmethod
-    def work(self, config: Any, manifest: Manifest, *, text_length: int | None = None) -> SampleWork:
+    def work(self, config: Any, dataset: Dataset) -> SampleWork:
         """Return what one sample of a data set that `fit` let through costs; without recomputation.
 
         Args:
             config: The network.
-            manifest: See `fit`.
-            text_length: Text tokens of a sample, padding included; None for networks without text.
+            dataset: See `fit`.
         """
 
     @abc.abstractmethod

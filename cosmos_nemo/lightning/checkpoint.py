@@ -82,7 +82,7 @@ class CheckpointWriter(pl.Callback):
         self.save(trainer)
         signal.signal(signal.SIGTERM, self._previous_handler or signal.SIG_DFL)
 
-    def save(self, trainer: pl.Trainer) -> None:
+    def save(self, trainer: Any) -> None:
         """Writes the checkpoint of the current step, unless it exists.
 
         Raises:
@@ -149,7 +149,7 @@ class CheckpointWriter(pl.Callback):
 class _batch_counted_as_done:  # noqa: N801  (used as a function)
     """Lightning counts a batch as completed only after the callbacks, so a resumed run would count it twice."""
 
-    def __init__(self, trainer: pl.Trainer) -> None:
+    def __init__(self, trainer: Any) -> None:
         progress = trainer.fit_loop.epoch_loop.batch_progress
         behind = progress.current.processed - progress.current.completed
         self.counters = (progress.current, progress.total) if behind else ()

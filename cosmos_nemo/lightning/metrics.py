@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 from megatron.core import parallel_state
 
-from cosmos_nemo.errors import UserError
+from cosmos_nemo.lightning.reduction import from_last_stage
 from cosmos_nemo.lightning.throughput import Work
 from cosmos_nemo.runs.metrics import Row
 
@@ -34,20 +33,19 @@ class StepMetrics(pl.Callback):
         self.work = work
         self.sinks = sinks
         self.run_dir = run_dir
-        self._started = 0.0
+        self._started: float | None = None
         self._lr = 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Notes the time and the learning rate that this step will use."""
+        """Note the time and the learning rate that this step will use."""
+        if self._started is None and torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()  # loading and the checks at the start are no part of training
         self._started = time.perf_counter()
         self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Mapping[str, Any], *args: Any) -> None:
-        """Makes the row.
-
-        Raises:
-            UserError: the gradient is not finite.
-        """
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Make the row."""
+        assert self._started is not None, "a batch that ends has begun"
         terms = from_last_stage({"loss": outputs["loss"], **pl_module.training_loss_reduction.terms})
         loss = terms.pop("loss")
         seconds = time.perf_counter() - self._started
@@ -64,19 +62,16 @@ class StepMetrics(pl.Callback):
             **shared,
             "consumed_samples": trainer.datamodule.consumed_samples(trainer.global_step),
         }
-        if row["grad_norm"] is not None and not math.isfinite(row["grad_norm"]):
-            raise UserError(
-                f"the gradient of step {row['step']} is not finite (loss {loss:g}); the last checkpoint is good: "
-                "resume with a lower optim.config.lr."
-            )
         self._emit(trainer, row)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the losses of the last validation."""
         self._val_losses: list[dict[str, float]] = []
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: torch.Tensor, *args: Any) -> None:
-        """Notes the loss of one batch, which is already the mean over ranks."""
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Note the loss of one batch, which is already the mean over ranks."""
         self._val_losses.append(from_last_stage({"loss": outputs, **pl_module.validation_loss_reduction.terms}))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -94,19 +89,7 @@ class StepMetrics(pl.Callback):
                 sink(row)
 
 
-def from_last_stage(outputs: Mapping[str, Any]) -> dict[str, float]:
-    """The loss and its terms as numbers. Pipeline stages but the last one get them from it."""
-    terms = {name: float(value) for name, value in outputs.items()}
-    if parallel_state.get_pipeline_model_parallel_world_size() == 1:
-        return terms
-    package = [terms]
-    last = parallel_state.get_pipeline_model_parallel_last_rank()
-    group = parallel_state.get_pipeline_model_parallel_group()
-    torch.distributed.broadcast_object_list(package, src=last, group=group)
-    return package[0]
-
-
-def gather_ranks(trainer: pl.Trainer) -> Row:
+def gather_ranks(trainer: Any) -> Row:
     """Numbers that every rank has its own value of: the longest data wait, all skipped samples, the largest memory."""
     data = trainer.datamodule
     # Ranks that share their data would count the same skipped sample again.

@@ -17,8 +17,9 @@ from cosmos_nemo.runs.log import RunLog
 from cosmos_nemo.runs.record import RunData, RunRecord, differences
 
 if TYPE_CHECKING:
+    from cosmos_nemo.data.dataset import Dataset
     from cosmos_nemo.lightning.data import EnergonDataModule
-    from cosmos_nemo.lightning.family import Dataset, FamilyModule
+    from cosmos_nemo.lightning.module import CosmosModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def divide(trainer: Any, data: Any) -> Division:
     )
 
 
-def check_parallelism(model: FamilyModule, sizes: ParallelSizes) -> None:
+def check_parallelism(model: CosmosModule, sizes: ParallelSizes) -> None:
     """Refuse kinds of model parallelism that the family does not support.
 
     Raises:
@@ -81,21 +82,26 @@ def check_parallelism(model: FamilyModule, sizes: ParallelSizes) -> None:
         raise UserError(f"trainer.strategy: {error}") from None
 
 
-def check_data(model: FamilyModule, data: EnergonDataModule) -> list[Dataset]:
+def check_data(model: CosmosModule, data: EnergonDataModule) -> list[Dataset]:
     """Opens the data sets and compares them with the network.
 
     Returns:
-        the data set of training, and that of validation if it is another one.
+        the data set of training, and that of validation if it is another one or is cut otherwise.
 
     Raises:
         UserError: missing, incomplete, truncated, or made for another network.
     """
-    datasets = data.open()
+    datasets = data.open(model.family.reads, seed=model.seed)
     for dataset in datasets:
-        model.check_data(dataset, data)
-    train, val = datasets[0].manifest, datasets[-1].manifest
-    if train is not None and val is not None and train.latent_shape != val.latent_shape:
-        raise UserError(f"data.val_path={data.val_path} has other latent sizes than data.path; prepare them alike.")
+        model.check_data(dataset)
+    train, val = datasets[0], datasets[-1]
+    for name in ("latent_shape", "token_shape"):
+        wanted, found = getattr(train, name), getattr(val, name)
+        if wanted != found:
+            raise UserError(
+                f"validation has samples of another size ({name} {found}) than training ({wanted}); prepare "
+                "data.val_path like data.path, and leave data.val_window out."
+            )
     return datasets
 
 
@@ -128,7 +134,7 @@ def settle_steps(trainer: Any, dataset: Dataset, data: EnergonDataModule) -> str
 
 def describe(
     division: Division,
-    model: FamilyModule,
+    model: CosmosModule,
     data: EnergonDataModule,
     dataset: Dataset,
     work: Work,
@@ -139,42 +145,32 @@ def describe(
     """The plan of a run, a few lines for people: what the batch is, and what the learning rate does."""
     return "\n".join(
         [
-            f"data         {data.path}: {dataset.num_train} train, {dataset.num_val} val samples of "
-            f"{model.describe_data(dataset, data)}",
+            f"data         {data.path}: {dataset.num_train} train, {dataset.num_val} val samples of {dataset.words()}",
             f"processes    {division.words()}",
             f"global batch {division.batch_words(data)}; {work.tokens:,} {work.unit} per step",
             f"steps        {steps}",
             f"lr           {lr}",
-            *(f"average      {words}" for words in average_words(model)),
+            *([f"average      {model.averaging.words()}"] if model.averaging else []),
             *(f"note         {note}" for note in model.notes(dataset)),
         ]
     )
 
 
-def average_words(model: FamilyModule) -> list[str]:
-    """The moving average in words, one line or none."""
-    if model.ema_beta() is None:
-        return []
-    kind = f"decay {model.ema_decay}" if model.ema_decay is not None else f"power function, rate {model.ema_rate}"
-    return [f"of the weights beside them ({kind}); take it with --ema"]
-
-
 def run_record(
-    model: FamilyModule, data: EnergonDataModule, trainer: Any, optim: Any, log: RunLog, dataset: Dataset
+    model: CosmosModule, data: EnergonDataModule, trainer: Any, optim: Any, log: RunLog, dataset: Dataset
 ) -> RunRecord:
     """Return what run.json is to say: all that generating, exporting and resuming have to know about a run."""
     config, architecture = optim.config, model.architecture
-    averaged = model.ema_beta() is not None
     return RunRecord(
         family=architecture.family.name,
         task=architecture.task,
         model=architecture.fields,
         recipe=log.recipe,
         **model.settings(),
-        averaging={"decay": model.ema_decay, "rate": model.ema_rate} if averaged else None,
+        averaging=model.averaging.to_json(),
         seed=model.seed,
         initial_weights=model.weights_path,
-        data=RunData(path=str(Path(data.path).absolute()), **model.recorded_data(dataset, data)),
+        data=RunData(path=str(Path(data.path).absolute()), **dataset.facts()),
         optimizer={
             "lr": config.lr,
             "betas": [config.adam_beta1, config.adam_beta2],

@@ -52,8 +52,7 @@ class ProgressDisplay:
         if "val_loss" in row:
             self.say(f"step {row['step']}  {text}")
             return
-        if self._bar is None:
-            self._start()
+        self._bar = self._bar or self._start()
         self._bar.update(self._task, completed=row["step"], text=text)
         if row["step"] >= self.max_steps:
             self.close()
@@ -69,8 +68,8 @@ class ProgressDisplay:
             self._bar.stop()
             self._bar = None
 
-    def _start(self) -> None:
-        self._bar = Progress(
+    def _start(self) -> Progress:
+        bar = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -79,8 +78,9 @@ class ProgressDisplay:
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._task = self._bar.add_task("training", total=self.max_steps, completed=self.first_step, text="")
-        self._bar.start()
+        self._task = bar.add_task("training", total=self.max_steps, completed=self.first_step, text="")
+        bar.start()
+        return bar
 
 
 def describe(row: Row) -> str:

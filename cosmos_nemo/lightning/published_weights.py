@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.files import file_sha256
-from cosmos_nemo.lightning.family import FamilyModule
+from cosmos_nemo.lightning.module import CosmosModule
 
 
-class FromPublished(FamilyModule):
+class FromPublished(CosmosModule):
     """A family that starts from a published checkpoint (file or folder) or a run folder of this project.
 
     A subclass sets ``use_ema``: take the averaged weights.
@@ -21,7 +21,7 @@ class FromPublished(FamilyModule):
     use_ema: bool
 
     def check_weights(self) -> None:
-        """See `FamilyModule`."""
+        """See `CosmosModule`."""
         from cosmos_nemo.checkpoints import megatron, published, shapes
         from cosmos_nemo.runs import layout
 
@@ -38,8 +38,8 @@ class FromPublished(FamilyModule):
         if different:
             raise UserError(f"{name}={path} is of another model: {different}. Choose the recipe of its size.")
 
-    def load_weights(self, network: nn.Module) -> str:
-        """See `FamilyModule`; the description has path, number of tensors, SHA-256."""
+    def load_weights(self, network: Any) -> str:
+        """See `CosmosModule`; the description has path, number of tensors, SHA-256."""
         from cosmos_nemo.checkpoints import convert, megatron, published
         from cosmos_nemo.runs import layout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,3 +70,15 @@ class MeanOverGlobalBatch(MegatronLossReduction):
             f"the loss of step {step} is not finite; samples of that batch: {', '.join(keys)}. "
             "The weights of the last checkpoint are good: resume with a lower optim.config.lr, or take the samples out."
         )
+
+
+def from_last_stage(outputs: Mapping[str, Any]) -> dict[str, float]:
+    """The loss and its terms as numbers. Pipeline stages but the last one get them from it."""
+    terms = {name: float(value) for name, value in outputs.items()}
+    if parallel_state.get_pipeline_model_parallel_world_size() == 1:
+        return terms
+    package = [terms]
+    last = parallel_state.get_pipeline_model_parallel_last_rank()
+    group = parallel_state.get_pipeline_model_parallel_group()
+    torch.distributed.broadcast_object_list(package, src=last, group=group)
+    return package[0]

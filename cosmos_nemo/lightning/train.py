@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from nemo.lightning.pytorch.optim import MegatronOptimizerModule
 
     from cosmos_nemo.lightning.data import EnergonDataModule
-    from cosmos_nemo.lightning.family import FamilyModule
+    from cosmos_nemo.lightning.module import CosmosModule
 
 EXIT_TERMINATED = 128 + 15
 """Exit code after SIGTERM, by the shell's convention: the run is saved but not finished."""
 
 
 def train(
-    model: FamilyModule,
+    model: CosmosModule,
     data: EnergonDataModule,
     trainer: pl.Trainer,
     optim: MegatronOptimizerModule,
@@ -58,7 +58,10 @@ def train(
     install(nemo=True)
     atexit.register(gc.freeze)  # the interpreter would look at a million objects on its way out, for two seconds
     from cosmos_nemo.lightning import preflight
+    from cosmos_nemo.lightning.settings import check_settings
+    from cosmos_nemo.lightning.throughput import Work
 
+    check_settings({"trainer": trainer, "model.config": model.config})
     division = preflight.divide(trainer, data)
     preflight.check_parallelism(model, division.sizes)
     dataset = preflight.check_data(model, data)[0]
@@ -70,7 +73,9 @@ def train(
         model.check_weights()
     elif start.checkpoint.run is not None:
         preflight.check_adapters(start.checkpoint.run, run, weights_field=model.weights_field)
-    work = model.work(dataset, data, num_devices=division.processes, bf16="bf16" in str(trainer.precision))
+    sample = model.family.work(model.network_config, dataset)
+    bf16 = "bf16" in str(trainer.precision)
+    work = Work.of_batch(sample, data.global_batch_size, num_devices=division.processes, bf16=bf16)
     if division.sizes.pipeline_model_parallel_size > 1:
         data.data_sampler.seq_len = work.seq_length
     first_step = start.checkpoint.step if start.checkpoint else 0
@@ -92,9 +97,9 @@ def _fit(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: St
     """Puts the callbacks together and trains."""
     from cosmos_nemo.lightning.averaging import UpdateAverage
     from cosmos_nemo.lightning.checkpoint import CheckpointWriter
+    from cosmos_nemo.lightning.guards import FiniteGradient, StartCheck
     from cosmos_nemo.lightning.metrics import StepMetrics
     from cosmos_nemo.lightning.progress import ProgressDisplay
-    from cosmos_nemo.lightning.selftest import StartCheck
     from cosmos_nemo.lightning.wandb_log import WandbLog
     from cosmos_nemo.runs.metrics import MetricsFile
 
@@ -110,8 +115,9 @@ def _fit(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: St
     writer = CheckpointWriter(
         log.run_dir, run, every_n_steps=log.save_every_n_steps, keep_last_k=log.keep_last_k, say=say
     )
-    # In this order: what a checkpoint holds is complete when it is written.
-    _settle(trainer, [StepMetrics(work, sinks, log.run_dir), StartCheck(say), UpdateAverage(), writer])
+    # In this order: what a guard refuses is in no row and no checkpoint, and what a checkpoint holds is complete.
+    metrics = StepMetrics(work, sinks, log.run_dir)
+    _settle(trainer, [FiniteGradient(), metrics, StartCheck(say), UpdateAverage(), writer])
     optim.connect(model)
     model.resuming = start.checkpoint is not None
     quiet.log_to_file(log.run_dir, rank)
@@ -129,7 +135,11 @@ def _fit(model: Any, data: Any, trainer: Any, optim: Any, log: RunLog, start: St
 
 
 def _settle(trainer: Any, callbacks: list[Any]) -> None:
-    """Replaces the trainer's own bookkeeping by ours, and sets what checkpoints depend on."""
+    """Replaces the trainer's own bookkeeping by ours, and its defaults by what checkpoints depend on.
+
+    Nothing that was set is changed by it: `settings.check_settings` refuses other values.
+    """
+    import torch
     from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 
     replaced = (Checkpoint, ModelSummary, ProgressBar)
@@ -143,9 +153,10 @@ def _settle(trainer: Any, callbacks: list[Any]) -> None:
     strategy.async_save = False
     strategy.log_train_loss = False
     strategy.replace_progress_bar = False
-    if strategy.ddp_config is not None:
-        # The loss and the gradient norm are checked once per step instead, with the samples named.
-        strategy.ddp_config.check_for_nan_in_grad = False
+    # The loss and the gradient norm are checked once per step instead, with the samples named.
+    strategy.ddp_config.check_for_nan_in_grad = False
+    if strategy.pipeline_dtype is None:  # what stages hand on, where no precision plugin says it
+        strategy.pipeline_dtype = torch.float32
 
 
 @contextmanager
@@ -187,7 +198,7 @@ def _announce(log: RunLog, start: Start, run: RunRecord, plan: str) -> None:
     print(plan, flush=True)
 
 
-def _print_next_commands(log: RunLog, model: FamilyModule) -> None:
+def _print_next_commands(log: RunLog, model: CosmosModule) -> None:
     run = os.path.relpath(log.run_dir) if log.run_dir.is_relative_to(Path.cwd()) else str(log.run_dir)
     for command in model.next_commands(shlex.quote(run)):
         print(f"next         {command}", flush=True)

@@ -42,6 +42,17 @@ def division(task: fdl.Buildable) -> Division:
     return preflight.divide(trainer, task.data)
 
 
+def settings(task: fdl.Buildable) -> None:
+    """Look for settings that would have no effect, or a wrong one.
+
+    Raises:
+        UserError: names the setting and what to use instead.
+    """
+    from cosmos_nemo.lightning.settings import check_settings
+
+    check_settings({"trainer": task.trainer, "model": task.model})
+
+
 def model(task: fdl.Buildable, sizes: ParallelSizes) -> None:
     """Construct the model's configuration (not its network) with the parallel sizes it will have.
 
@@ -52,7 +63,13 @@ def model(task: fdl.Buildable, sizes: ParallelSizes) -> None:
 
     from cosmos_nemo.lightning import preflight
 
-    preflight.check_parallelism(fdl.build(task.model), sizes)
+    try:
+        module = fdl.build(task.model)
+    except UserError:
+        raise
+    except (ValueError, AssertionError) as error:  # Megatron's own checks in TransformerConfig
+        raise UserError(f"model.config: {_first_line(error)}") from None
+    preflight.check_parallelism(module, sizes)
     config = task.model.__arguments__.get("config")
     if config is None:
         return
@@ -60,10 +77,13 @@ def model(task: fdl.Buildable, sizes: ParallelSizes) -> None:
     copied = dataclasses.asdict(sizes) | {"pipeline_dtype": torch.float32}
     try:
         fdl.get_callable(config)(**(config.__arguments__ | copied))
-    except UserError as error:
-        raise UserError(f"model.config: {error}") from None
-    except (ValueError, AssertionError) as error:  # Megatron's own checks in TransformerConfig
-        raise UserError(f"model.config: {' '.join(str(error).split())}") from None
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"model.config: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """The message in one line, without what Fiddle appends to it."""
+    return " ".join(str(error).partition("\n\nFiddle context")[0].split())
 
 
 def schedule(task: fdl.Buildable) -> str:

@@ -88,6 +88,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 
     from recipes.launch import checks
 
+    checks.settings(task)
     division = checks.division(task)
     checks.model(task, division.sizes)
     learning_rate = checks.schedule(task)

@@ -4,11 +4,14 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cosmos_nemo.data import loader
+from cosmos_nemo.data.latents import DiffusionTaskEncoder
 from cosmos_nemo.data.manifest import EncoderRef, Manifest, ShardRecord
 from cosmos_nemo.data.schema import AnySample, DiffusionSample, SampleInfo, TokenSample, sample_id, to_parts
 
@@ -66,7 +69,7 @@ def write_dataset(
     """
     from megatron.energon import BaseWebdatasetFactory
 
-    folder.mkdir()
+    folder.mkdir(parents=True)
     records = []
     for name, samples in shards.items():
         with tarfile.open(folder / name, "w") as tar:
@@ -102,3 +105,13 @@ def write_dataset(
     }
     Manifest(**(fields | manifest)).write(folder)
     return folder
+
+
+def train_loader(path: Path, *, text_length: int = 512, **reading: Any) -> Any:
+    """`loader.train_loader` of latents."""
+    return loader.train_loader(path, partial(DiffusionTaskEncoder, text_length=text_length), **reading)
+
+
+def val_loader(path: Path, *, text_length: int = 512, **reading: Any) -> Any:
+    """`loader.val_loader` of latents."""
+    return loader.val_loader(path, partial(DiffusionTaskEncoder, text_length=text_length), **reading)

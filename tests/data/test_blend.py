@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from cosmos_nemo.data.blend import BlendPart, blend_text, open_blend, read_blend
-from cosmos_nemo.data.latents import train_loader, val_loader
 from cosmos_nemo.data.manifest import EncoderRef, read_manifest
 from cosmos_nemo.errors import UserError
-from tests.data.shards import make_sample, write_dataset
+from tests.data.shards import make_sample, train_loader, val_loader, write_dataset
 
 
 def write_set(folder: Path, name: str, *, train: int, val: int, **manifest) -> Path:

@@ -1,85 +1,51 @@
-"""Raw video with captions, encoded in training."""
+"""Raw video with captions."""
 
-from dataclasses import replace
 from functools import partial
-from itertools import islice
 
 import pytest
 import torch
 
-from cosmos_nemo.data.captioned_video import CaptionedVideoTaskEncoder, as_latents, encode_batch
-from cosmos_nemo.data.latents import train_loader as latent_loader
+from cosmos_nemo.data.captioned_video import CaptionedVideoTaskEncoder
 from cosmos_nemo.data.loader import train_loader
-from cosmos_nemo.data.manifest import EncoderRef, read_manifest
-from cosmos_nemo.data.raw_video import ClipWindow
+from cosmos_nemo.data.schema import VideoSample
+from cosmos_nemo.data.window import ClipWindow
 from cosmos_nemo.errors import UserError
-from cosmos_nemo.tokenizers.load import load_video_tokenizer
-from cosmos_nemo.tokenizers.tiny import write_tiny_t5, write_tiny_wan
-from data_prep.making.options import options_for
-from data_prep.making.shards import make_shards
-from tests.data_prep.conftest import add_clip
+from tests.data.shards import write_dataset
+from tests.data.videos import clip_files
 
-WINDOW = ClipWindow(num_frames=5, height=32, width=48, space="stretch", time="start")
+WINDOW = ClipWindow(num_frames=5, height=32, width=48)
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """Clips of exactly five frames, encoders, and the shards of both kinds made of them."""
-    folder = tmp_path_factory.mktemp("captioned")
-    for index in range(3):
-        add_clip(folder / "in", f"clip{index}", num_frames=5, seed=index, size=(40, 56))
-    write_tiny_wan(folder / "vae", seed=0)
-    write_tiny_t5(folder / "t5", seed=0, captions=["a ball"])
-    common = {"input": folder / "in", "text_encoder": folder / "t5", "num_frames": 5, "val_fraction": 0.0}
-    size = {"height": 32, "width": 48, "video_tokenizer": folder / "vae"}
-    make_shards(options_for("v2w", None, output=folder / "latents", **common, **size))
-    make_shards(options_for("v2w", None, raw=True, output=folder / "raw", **common))
-    return folder
+def write_videos(folder, texts):
+    files = clip_files(folder.parent)
+    samples = [VideoSample(key=key, media=files[key], text_L_E=text) for key, text in texts.items()]
+    absent = dict.fromkeys(("num_frames", "height", "width", "fps", "latent_shape", "latent_dtype", "video_tokenizer"))
+    return write_dataset(folder, {"train-000000.tar": samples}, kind="video", **absent)
 
 
-def by_source(loader, count):
-    """Batches of one sample by the name of the video."""
-    return {batch.keys[0].partition("_")[0]: batch for batch in islice(iter(loader), count)}
-
-
-def test_encoded_in_training_is_encoded_beforehand(places):
-    tokenizer = load_video_tokenizer(places / "vae")
-    encoder = partial(CaptionedVideoTaskEncoder, window=WINDOW, text_length=40)
-    raw = by_source(train_loader(places / "raw", encoder), 3)
-    latents = by_source(latent_loader(places / "latents", text_length=40), 3)
-    assert raw.keys() == latents.keys() == {"clip0", "clip1", "clip2"}
-    for name, batch in raw.items():
-        assert torch.equal(batch.text_mask_B_L, batch.crossattn_emb_B_L_E.abs().sum(-1) > 0)
-        assert 0 < batch.text_mask_B_L.sum() < 40
-        made, expected = encode_batch(batch, tokenizer), latents[name]
-        assert torch.equal(made.latent_B_C_T_H_W, expected.latent_B_C_T_H_W)
-        assert torch.equal(made.crossattn_emb_B_L_E, expected.crossattn_emb_B_L_E)
-        assert torch.equal(made.fps_B, expected.fps_B)
-        assert torch.equal(made.padding_mask_B_1_H_W, expected.padding_mask_B_1_H_W)
-
-
-def test_a_model_sees_the_latents_that_the_video_becomes(places):
-    ref = EncoderRef(path="vae", sha256="1")
-    manifest = as_latents(read_manifest(places / "raw"), WINDOW, load_video_tokenizer(places / "vae"), ref)
-    expected = read_manifest(places / "latents")
-    for name in ("latent_shape", "latent_dtype", "num_frames", "height", "width", "fps", "text_width", "text_encoder"):
-        assert getattr(manifest, name) == getattr(expected, name), name
-    assert manifest.video_tokenizer == ref
+def test_text_of_each_file_comes_with_its_clip(tmp_path):
+    texts = {key: torch.randn(length, 8) for key, length in (("a", 3), ("b", 6))}
+    reader = train_loader(
+        write_videos(tmp_path / "set", texts),
+        partial(CaptionedVideoTaskEncoder, window=WINDOW, text_length=4),
+        micro_batch_size=2,
+    )
+    batch = next(iter(reader))
+    for row, key in enumerate(batch.keys):
+        length = min(4, len(texts[key]))
+        assert torch.equal(batch.crossattn_emb_B_L_E[row, :length], texts[key][:length])
+        assert batch.text_mask_B_L[row].tolist() == [True] * length + [False] * (4 - length)
+    assert batch.video_B_3_T_H_W.shape == (2, 3, 5, 32, 48)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [({"height": 36}, "data.window.height=36 must be a multiple of 8"), ({"num_frames": 6}, "use 5 or 9")],
+    ("texts", "message"),
+    [
+        ({"a": None}, "shard train-000000.tar, sample 'a' has no text embedding; prepare"),
+        ({"a": torch.randn(3, 9)}, "sample 'a': text width 9, but the manifest says 8"),
+    ],
 )
-def test_a_window_that_does_not_fit_the_tokenizer_is_refused(places, change, message):
-    tokenizer, ref = load_video_tokenizer(places / "vae"), EncoderRef(path="vae", sha256="1")
+def test_video_without_text_or_with_text_of_another_width_is_refused_with_shard_and_key(tmp_path, texts, message):
+    reader = train_loader(write_videos(tmp_path / "set", texts), partial(CaptionedVideoTaskEncoder, window=WINDOW))
     with pytest.raises(UserError, match=message):
-        as_latents(read_manifest(places / "raw"), replace(WINDOW, **change), tokenizer, ref)
-
-
-def test_video_without_text_embeddings_is_refused_with_shard_and_key(places, tmp_path):
-    options = {"input": places / "in", "output": tmp_path / "raw", "num_frames": 5, "val_fraction": 0.0}
-    make_shards(options_for("v2w", None, raw=True, **options))
-    loader = train_loader(tmp_path / "raw", partial(CaptionedVideoTaskEncoder, window=WINDOW))
-    with pytest.raises(UserError, match=r"shard train-000000.tar, sample 'clip\d' has no text embedding; prepare"):
-        next(iter(loader))
+        next(iter(reader))

@@ -6,12 +6,11 @@ from itertools import islice
 
 import pytest
 
-from cosmos_nemo.data.latents import train_loader
-from cosmos_nemo.data.loader import SkippedSamples
+from cosmos_nemo.data.encoders import SkippedSamples
 from cosmos_nemo.data.reading_errors import plain_error
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.stream import TimedStream
-from tests.data.shards import make_sample, write_dataset
+from tests.data.shards import make_sample, train_loader, write_dataset
 
 SHARDS = {f"train-{s:06d}.tar": [make_sample(f"s{s}_{i}") for i in range(4)] for s in range(4)}
 KEYS = sorted(sample.key for samples in SHARDS.values() for sample in samples)

@@ -7,8 +7,9 @@ from itertools import islice
 import pytest
 import torch
 
+from cosmos_nemo.data.encoders import SkippedSamples
 from cosmos_nemo.data.latents import DiffusionTaskEncoder
-from cosmos_nemo.data.loader import SkippedSamples, train_loader, val_loader
+from cosmos_nemo.data.loader import train_loader, val_loader
 from cosmos_nemo.data.schema import sample_id
 from cosmos_nemo.data.tokens import TokenTaskEncoder, collate_tokens
 from cosmos_nemo.errors import UserError

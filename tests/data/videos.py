@@ -5,11 +5,14 @@ import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import imageio_ffmpeg
 import numpy as np
 import torch
+
+from cosmos_nemo.data.window import ClipWindow
 
 CLOCK = Fraction(1, 1000)  # of `pts`
 
@@ -84,3 +87,17 @@ def by_ffmpeg(path: Path, size: tuple[int, int]) -> torch.Tensor:
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", "bilinear", "-"]
     raw = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True).stdout
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(-1, *size, 3).permute(3, 0, 1, 2)
+
+
+CLIP_LENGTHS = {"a": 12, "b": 9, "c": 5, "d": 7, "e": 20, "f": 11}
+
+
+def clip_files(folder: Path) -> dict[str, bytes]:
+    """Small videos of noise, 32x48, of these lengths."""
+    written = {key: write(folder / f"{key}.mp4", noise(n, seed=n)) for key, n in CLIP_LENGTHS.items()}
+    return {key: path.read_bytes() for key, path in written.items()}
+
+
+def whole_picture(**changes: Any) -> ClipWindow:
+    """A window as large as those videos."""
+    return ClipWindow(**({"num_frames": 5, "height": 32, "width": 48} | changes))

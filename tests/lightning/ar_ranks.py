@@ -26,7 +26,8 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
     """Trains run `name` below `root`; see `ranks.fit`."""
 
     def parts() -> tuple[Any, Any]:
-        from cosmos_nemo.lightning.autoregressive import ARDataModule, ARModule
+        from cosmos_nemo.lightning.autoregressive import ARModule
+        from cosmos_nemo.lightning.data import EnergonDataModule
         from cosmos_nemo.models.autoregressive.config import ARConfig
         from cosmos_nemo.models.autoregressive.loss import NextTokenObjective
 
@@ -37,7 +38,7 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
             **changes.get("weights", {}),
         )
         data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0} | changes.get("data", {})
-        return module, ARDataModule(path=shards, **data)
+        return module, EnergonDataModule(path=shards, **data)
 
     install(nemo=True)
     return ranks.run(parts, root, name, **({"schedule": cosine(2), "lr": 1e-2} | changes))
@@ -75,8 +76,8 @@ def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str
     fit(tokens, root, "lora_cut", weights=lora)
     merged = {"ar_path": str(runs / "lora")}
     fit(tokens, root, "from_lora", weights=merged, max_steps=1, schedule=cosine(0))
-    window = {"window": clip_window(num_frames=9, size=(64, 96))}
-    raw = {"data": window, "weights": {"tokenizer_path": tokenizer}, "model": {"vocab_size": 64000}, "max_steps": 3}
+    window = {"window": clip_window(num_frames=9, size=(64, 96)), "tokenizer_path": tokenizer}
+    raw = {"data": window, "model": {"vocab_size": 64000}, "max_steps": 3}
     fit(videos, root, "videos", **raw)
     captioned = str(Path(videos).parent / "captioned")
     reads = raw | {
@@ -87,10 +88,10 @@ def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str
     fit(captioned, root, "captioned_start", **(reads | {"max_steps": 1, "schedule": cosine(0), "lr": 1e-8}))
 
     seen["no_text"] = refused(videos, root, "other", **reads)
-    seen["no_tokenizer"] = refused(videos, root, "other", data=window)
-    seen["odd_window"] = refused(
-        videos, root, "other", **(raw | {"data": {"window": clip_window(num_frames=9, size=(60, 96))}})
-    )
+    seen["no_tokenizer"] = refused(videos, root, "other", data=window | {"tokenizer_path": None})
+    odd = window | {"window": clip_window(num_frames=9, size=(60, 96))}
+    seen["odd_window"] = refused(videos, root, "other", **(raw | {"data": odd}))
+    seen["small_vocabulary"] = refused(videos, root, "other", **(raw | {"model": {"vocab_size": 6400}}))
     seen["vocabulary"] = refused(tokens, root, "other", model={"vocab_size": 90})
     seen["too_short"] = refused(tokens, root, "other", objective={"num_condition_latents_t": 2})
     seen["no_text_length"] = refused(tokens, root, "other", model=TEXT["model"])
@@ -101,7 +102,7 @@ def one_process(tokens: str, videos: str, tokenizer: str, root: str) -> dict[str
 
 
 def clip_window(*, num_frames: int, size: tuple[int, int]) -> Any:
-    from cosmos_nemo.data.raw_video import ClipWindow
+    from cosmos_nemo.data.window import ClipWindow
 
     return ClipWindow(num_frames=num_frames, height=size[0], width=size[1], space="cover")
 
@@ -115,7 +116,7 @@ def cosine(warm_up_steps: int) -> Any:
 PARALLEL = {
     "tensor2": {"tensor_model_parallel_size": 2, "sequence_parallel": True},
     "context2": {"context_parallel_size": 2},
-    "pipeline2": {"pipeline_model_parallel_size": 2, "pipeline_dtype": torch.float32},
+    "pipeline2": {"pipeline_model_parallel_size": 2},
 }
 
 

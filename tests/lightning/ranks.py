@@ -35,7 +35,8 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
 
     def parts() -> tuple[Any, Any]:
         from cosmos_nemo.diffusion.predict2 import Predict2Objective
-        from cosmos_nemo.lightning.diffusion import DiffusionDataModule, DiTModule
+        from cosmos_nemo.lightning.data import EnergonDataModule
+        from cosmos_nemo.lightning.diffusion import DiTModule
         from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
 
         data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0, "text_length": 8}
@@ -45,7 +46,7 @@ def fit(shards: str, root: str, name: str, **changes: Any) -> int | None:
             seed=7,
             **({"ema_rate": 0.1} | changes.get("weights", {})),
         )
-        return model, DiffusionDataModule(path=shards, **(data | changes.get("data", {})))
+        return model, EnergonDataModule(path=shards, **(data | changes.get("data", {})))
 
     return run(parts, root, name, **changes)
 
@@ -191,6 +192,8 @@ def one_process(shards: str, root: str) -> dict[str, Any]:
     fit(shards, root, "lora", weights=adapters(root), max_steps=3)
     fit(shards, root, "lora", weights=adapters(root))
     seen["other_adapters"] = refused(shards, root, "lora", weights=adapters(root, rank=4), max_steps=9)
+    fit(str(Path(shards).parent / "embedded_elsewhere"), root, "embedded_elsewhere", max_steps=1)
+    seen["fresh_weights"] = _fresh_weights(root)
     seen["loaded"] = _loads_without_nemo(root, runs / "straight")
     return seen
 
@@ -245,6 +248,47 @@ def _partly_frozen(shards: str, root: str) -> dict[str, Any]:
     fit(shards, root, "frozen", module=OneLayer, max_steps=3)
     fit(shards, root, "frozen", module=OneLayer)
     return {"zero_gradient": refused(shards, root, "zero", module=Detached, max_steps=1)}
+
+
+def _fresh_weights(root: str) -> dict[str, list[float]]:
+    """Some fresh weights of every family by the seed of the run, and by a seed of the network's own."""
+    from megatron.core import parallel_state
+
+    from cosmos_nemo.diffusion.predict2 import Predict2Objective
+    from cosmos_nemo.lightning.autoregressive import ARModule
+    from cosmos_nemo.lightning.diffusion import DiTModule
+    from cosmos_nemo.lightning.tokenizer import TokenizerModule
+    from cosmos_nemo.models.autoregressive.config import ARTinyConfig
+    from cosmos_nemo.models.autoregressive.loss import NextTokenObjective
+    from cosmos_nemo.models.dit.config import Predict2Video2WorldTinyConfig
+    from cosmos_nemo.tokenizers.cosmos.config import TinyDV8x16x16Config
+
+    def dit(seed: int, **own: Any) -> Any:
+        return DiTModule(Predict2Video2WorldTinyConfig(num_layers=1, **own), Predict2Objective(state_t=3), seed=seed)
+
+    def autoregressive(seed: int, **own: Any) -> Any:
+        return ARModule(ARTinyConfig(num_layers=1, vocab_size=64, **own), NextTokenObjective(), seed=seed)
+
+    modules = {
+        "dit 1": dit(1),
+        "dit 2": dit(2),
+        "dit 1 own 2": dit(1, init_seed=2),
+        "ar 1": autoregressive(1),
+        "ar 2": autoregressive(2),
+        "ar 1 own 2": autoregressive(1, init_seed=2),
+        "tokenizer 1": TokenizerModule("Cosmos-1.0-Tokenizer-DV8x16x16", TinyDV8x16x16Config(), seed=1),
+        "tokenizer 2": TokenizerModule("Cosmos-1.0-Tokenizer-DV8x16x16", TinyDV8x16x16Config(), seed=2),
+    }
+    new_world(root)
+    torch.distributed.init_process_group("gloo")
+    parallel_state.initialize_model_parallel()
+    found = {}
+    for name, module in modules.items():
+        module.configure_model()
+        weight = max(module.parameters(), key=lambda parameter: parameter.ndim * parameter.numel())
+        found[name] = weight.flatten()[:9].tolist()
+    forget_groups()
+    return found
 
 
 def _fill_the_disk(trainer: Any) -> None:

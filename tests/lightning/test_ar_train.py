@@ -153,8 +153,9 @@ def test_adapters_are_merged_when_the_run_is_exported_or_continued_from(seen: An
 
 def test_what_does_not_fit_is_refused_in_one_line(seen: dict[str, Any]) -> None:
     expected = {
-        "no_tokenizer": "set model.tokenizer_path to a DV8x16x16 tokenizer",
-        "odd_window": "60x96 pixels: both must be multiples of 16",
+        "no_tokenizer": "set data.tokenizer_path to a video tokenizer that makes token ids",
+        "odd_window": "data.window.height=60 must be a multiple of 16",
+        "small_vocabulary": "vocab_size=6400; set data.tokenizer_path to the network's video tokenizer",
         "vocabulary": "token ids below 100, the network's vocabulary is model.config.vocab_size=90",
         "too_short": "clips of 2 latent frames, of which num_condition_latents_t=2 are given",
         "no_text": "has no text, the network reads text of width model.config.crossattn_emb_channels=8",

@@ -57,7 +57,7 @@ class MadeUp:
 
 def test_latents_conditions_and_the_bare_network_reach_the_objective() -> None:
     from cosmos_nemo.lightning.diffusion import DiTModule
-    from cosmos_nemo.lightning.family import VALIDATION_STEP
+    from cosmos_nemo.lightning.module import VALIDATION_STEP
 
     objective, network = MadeUp(), Network()
     module = DiTModule(config=None, objective=objective)  # type: ignore[arg-type]

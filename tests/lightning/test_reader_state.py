@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_nemo.data.latents import train_loader
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.lightning.reader_state import from_plain, to_plain
 from cosmos_nemo.lightning.stream import TimedStream, state_for_rank
+from tests.data.shards import train_loader
 from tests.lightning.shards import write_shards
 
 

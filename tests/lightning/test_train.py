@@ -18,7 +18,9 @@ pytestmark = pytest.mark.nemo
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
+    folder = tmp_path_factory.mktemp("data")
+    write_shards(folder / "embedded_elsewhere", text_encoder=None)
+    return write_shards(folder / "shards")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,19 @@ def test_run_says_what_generation_needs(seen: Any, root: Path) -> None:
     assert run["model"]["num_layers"] == 2 and run["model"]["video_condition"]
     assert run["data"]["num_frames"] == 9 and run["data"]["video_tokenizer"]["path"] == "none"
     assert run["objective"]["sigma_conditional"] == 1e-4
+
+
+def test_shards_with_embeddings_from_elsewhere_train_and_the_run_names_no_text_encoder(seen: Any, root: Path) -> None:
+    assert [row["step"] for row in rows(root, "embedded_elsewhere") if "loss" in row] == [1]
+    run = json.loads((root / "p/g/embedded_elsewhere/run.json").read_text())
+    assert run["data"]["text_encoder"] is None and run["data"]["text_width"] == 64
+
+
+@pytest.mark.parametrize("family", ["dit", "ar", "tokenizer"])
+def test_fresh_weights_are_those_of_the_runs_seed(seen: dict[str, Any], family: str) -> None:
+    weights = seen["fresh_weights"]
+    assert weights[f"{family} 1"] != weights[f"{family} 2"]
+    assert weights.get(f"{family} 1 own 2", weights[f"{family} 2"]) == weights[f"{family} 2"]
 
 
 def test_average_of_the_weights_is_the_one_of_its_definition(seen: dict[str, Any]) -> None:

@@ -40,15 +40,16 @@ def fit(shards: str, root: str, name: str, sizes: CosmosTokenizerConfig = DV, **
     """Trains run `name`; see `ranks.run`."""
 
     def parts() -> tuple[Any, Any]:
-        from cosmos_nemo.data.raw_video import ClipWindow
-        from cosmos_nemo.lightning.tokenizer import TokenizerModule, VideoDataModule
+        from cosmos_nemo.data.window import ClipWindow
+        from cosmos_nemo.lightning.data import EnergonDataModule
+        from cosmos_nemo.lightning.tokenizer import TokenizerModule
 
         window = ClipWindow(**({"num_frames": 9, "height": 32, "width": 32} | changes.get("window", {})))
         val_window = ClipWindow(**changes["val_window"]) if "val_window" in changes else None
         data = {"micro_batch_size": 1, "global_batch_size": 2, "num_workers": 0} | changes.get("data", {})
         settings = {"ema_decay": 0.9, "model": f"Cosmos-1.0-Tokenizer-{sizes.name}"} | changes.get("model", {})
         model = TokenizerModule(network=sizes, seed=7, **settings)
-        return model, VideoDataModule(window=window, val_window=val_window, path=shards, **data)
+        return model, EnergonDataModule(window=window, val_window=val_window, path=shards, **data)
 
     return run(parts, root, name, **({"max_steps": 4} | changes))
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.models.common.recompute import settle_recompute
 from cosmos_nemo.parallel.sizes import ParallelSizes
 
 
@@ -70,15 +71,13 @@ class ARConfig(TransformerConfig):
     """Width of the text embedding; 0: no cross-attention."""
     insert_cross_attn_every_k_layers: int = 1
     """Which layers have cross-attention: those whose number (from 0) is a multiple of this."""
-    init_seed: int = 0
-    """Seed of a fresh network's weights."""
+    init_seed: int | None = None
+    """Seed of a fresh network's weights; None: the run's, and 0 for a network on its own."""
 
     def __post_init__(self) -> None:
         if self.use_cpu_initialization is None:
             self.use_cpu_initialization = not torch.cuda.is_available()
-        if self.recompute_granularity == "full":
-            self.recompute_method = self.recompute_method or "uniform"
-            self.recompute_num_layers = self.recompute_num_layers or 1
+        settle_recompute(self)
         if self.input_vocab_size is None:
             self.input_vocab_size = self.vocab_size
         if self.num_query_groups is None:

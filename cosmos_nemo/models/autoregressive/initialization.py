@@ -25,20 +25,20 @@ def initialize(network: ShardedModule) -> None:
 
     Source: Cosmos-Predict1 `init_weights` of its layers.
     """
-    config, tp = network.config, network.groups.tp
+    config, tp, seed = network.config, network.groups.tp, network.config.init_seed or 0
     for name, parameter in network.named_parameters():
         if parameter.ndim < 2 or parameter.is_meta:
             continue
         layer = _LAYER.match(name)
         deep = 0.02 / (2 * (int(layer[1]) + 1)) ** 0.5 if layer else 0.0
         if name == "embedding.word_embeddings.weight":
-            full = torch.randn(config.input_vocab_size, config.hidden_size, generator=generator(config.init_seed, name))
+            full = torch.randn(config.input_vocab_size, config.hidden_size, generator=generator(seed, name))
         elif name == "output_layer.weight":
-            full = _truncated(config.vocab_size, parameter.shape[1], parameter.shape[1] ** -0.5, config.init_seed, name)
+            full = _truncated(config.vocab_size, parameter.shape[1], parameter.shape[1] ** -0.5, seed, name)
         elif name.endswith("linear_fc1.weight"):
             rows = parameter.shape[0] // 2 * group_size(tp)
             halves = [
-                _truncated(rows, parameter.shape[1], std, config.init_seed, f"{name}.{half}")
+                _truncated(rows, parameter.shape[1], std, seed, f"{name}.{half}")
                 for half, std in ((1, 0.02), (3, deep))
             ]
             parameter.copy_(torch.cat([half.chunk(group_size(tp))[group_rank(tp)] for half in halves]))
@@ -47,7 +47,7 @@ def initialize(network: ShardedModule) -> None:
             shape, dim = list(parameter.shape), _cut_dim(parameter)
             shape[dim] *= group_size(tp)
             inner = name.endswith(("linear_proj.weight", "linear_fc2.weight"))
-            full = _truncated(shape[0], shape[1], deep if inner else 0.02, config.init_seed, name)
+            full = _truncated(shape[0], shape[1], deep if inner else 0.02, seed, name)
         _cut(parameter, full, group_rank(tp), group_size(tp))
 
 

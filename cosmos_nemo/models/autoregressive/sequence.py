@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cosmos_nemo.errors import UserError
 from cosmos_nemo.models.autoregressive.config import ARConfig
 
 
@@ -25,22 +24,3 @@ def to_sequence(tokens_B_T_H_W: Tensor, config: ARConfig) -> Tensor:
 def to_video(sequence_B_S: Tensor, latent_shape: tuple[int, int, int], config: ARConfig) -> Tensor:
     """The inverse of `to_sequence`: [B, S] -> [B, T, H, W]."""
     return sequence_B_S[:, config.num_prefix_tokens :].unflatten(1, latent_shape)
-
-
-def check_token_ids(tokens: Tensor, config: ARConfig, *, where: str) -> None:
-    """Refuses ids outside the vocabulary; with tensor parallelism they would pass as zero vectors.
-
-    Args:
-        tokens: video token ids, without begin of video.
-        config: the network.
-        where: what holds the ids, for the message.
-
-    Raises:
-        UserError: names the id.
-    """
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= config.vocab_size:
-        raise UserError(
-            f"{where}: token id {low if low < 0 else high} is not in the network's vocabulary of {config.vocab_size}; "
-            "use the video tokenizer it was trained with (DV8x16x16)."
-        )

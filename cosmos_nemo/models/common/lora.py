@@ -54,6 +54,11 @@ class LoRA:
         """s, what B A is multiplied by."""
         return self.alpha / self.rank if self.scale == "alpha/rank" else self.alpha
 
+    def words(self) -> str:
+        """Return what is adapted, for people."""
+        blocks = "" if self.blocks is None else f" of the first {self.blocks} blocks"
+        return f"adapters of rank {self.rank} on {', '.join(self.targets)}{blocks}"
+
     def adapts(self, part: str, block: int) -> bool:
         """Return whether the part with this name is adapted in the block with this number."""
         in_blocks = self.blocks is None or block < self.blocks

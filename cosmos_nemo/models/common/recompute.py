@@ -8,10 +8,21 @@ from functools import partial
 import torch
 from megatron.core.tensor_parallel.random import CheckpointWithoutOutput, checkpoint
 from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 Layer = Callable[..., Tensor]
 """Takes the residual stream and other inputs, returns the residual stream."""
+
+
+def settle_recompute(config: TransformerConfig) -> None:
+    """Fill in how layers are recomputed. Method and number of layers belong to "full" alone, as Megatron insists."""
+    if config.recompute_granularity == "full":
+        config.recompute_method = config.recompute_method or "uniform"
+        config.recompute_num_layers = config.recompute_num_layers or 1
+    elif config.recompute_granularity == "selective":
+        # A recipe may have set them for "full"; changing one word of it has to be enough.
+        config.recompute_method = config.recompute_num_layers = None
 
 
 def run_layers(layers: Sequence[Layer], owner: MegatronModule, x: Tensor, *inputs: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from cosmos_nemo.errors import UserError
+from cosmos_nemo.models.common.recompute import settle_recompute
 from cosmos_nemo.parallel.sizes import ParallelSizes
 
 
@@ -65,15 +66,13 @@ class DiTConfig(TransformerConfig):
     """Largest latent width."""
     max_frames: int = 128
     """Largest number of latent frames."""
-    init_seed: int = 0
-    """Seed of a fresh network's weights."""
+    init_seed: int | None = None
+    """Seed of a fresh network's weights; None: the run's, and 0 for a network on its own."""
 
     def __post_init__(self) -> None:
         if self.use_cpu_initialization is None:
             self.use_cpu_initialization = not torch.cuda.is_available()
-        if self.recompute_granularity == "full":
-            self.recompute_method = self.recompute_method or "uniform"
-            self.recompute_num_layers = self.recompute_num_layers or 1
+        settle_recompute(self)
         self.check()
         super().__post_init__()
 

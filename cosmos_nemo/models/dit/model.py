@@ -135,7 +135,7 @@ class DiT(ShardedModule):
             self.blocks = nn.ModuleList(DiTBlock(config, groups) for _ in range(config.num_layers))
             self.final = FinalLayer(config, groups)
         if config.perform_initialization:
-            initialize(self, seed=config.init_seed, zeros="adaln.up", tp_group=groups.tp)
+            initialize(self, seed=config.init_seed or 0, zeros="adaln.up", tp_group=groups.tp)
 
     def set_input_tensor(self, input_tensor: Tensor | None) -> None:
         """Part of Megatron's interface for pipeline stages; there is only one."""

@@ -4,13 +4,12 @@ from itertools import islice
 
 import pytest
 
-from cosmos_nemo.data.latents import train_loader
 from cosmos_nemo.data.manifest import read_manifest
 from cosmos_nemo.errors import UserError
 from data_prep.datasets.repair import repair
 from data_prep.making.options import options_for
 from data_prep.making.shards import make_shards
-from tests.data.shards import make_sample, write_dataset
+from tests.data.shards import make_sample, train_loader, write_dataset
 from tests.data_prep.conftest import contents, samples_in
 from tests.data_prep.datasets.cases import SHARDS, damage_some, problems, run
 

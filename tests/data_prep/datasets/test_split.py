@@ -4,10 +4,10 @@ from itertools import islice
 
 import pytest
 
-from cosmos_nemo.data.latents import train_loader
 from cosmos_nemo.errors import UserError
 from data_prep.datasets.split import split_again
 from data_prep.datasets.verify import verify
+from tests.data.shards import train_loader
 from tests.data_prep.conftest import contents, samples_in
 from tests.data_prep.datasets.cases import bytes_of, write_set
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from cosmos_nemo.data.latents import train_loader
 from cosmos_nemo.data.manifest import read_manifest
 from cosmos_nemo.errors import UserError
 from data_prep.making.output import remove_own_files
 from data_prep.making.samples import SampleMaker
 from data_prep.making.shards import make_shards
+from tests.data.shards import train_loader
 from tests.data_prep.conftest import add_clip, contents
 
 

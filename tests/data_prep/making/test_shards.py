@@ -5,13 +5,13 @@ from itertools import islice
 
 import torch
 
-from cosmos_nemo.data.latents import train_loader, val_loader
 from cosmos_nemo.data.manifest import check_shards, read_manifest
 from cosmos_nemo.media.frames import read_frames
 from cosmos_nemo.media.probe import probe_video
 from cosmos_nemo.tokenizers.text import load_t5
 from cosmos_nemo.tokenizers.wan import load_wan
 from data_prep.making.shards import make_shards
+from tests.data.shards import train_loader, val_loader
 from tests.data_prep.conftest import contents, samples_in
 
 
