@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cosmos_nemo import families
 from cosmos_nemo.checkpoints import fused_adapters, report
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.adapter_names import PEFT, AdaptedMap, AdapterPattern
 from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.families.rows import Shape
-from cosmos_nemo.models.common.lora import LoRA, Scale
+from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.collectives import group_rank, group_size
 from cosmos_nemo.parallel.process import tensor_parallel_group
 
@@ -36,6 +37,11 @@ class Matrices:
             named |= {name_of_down: down, name_of_up: self.up[weight]}
         return named
 
+    def to(self, dtype: torch.dtype | None) -> Matrices:
+        """Return them cast to a dtype; None keeps theirs."""
+        halves = ({name: tensor.to(dtype or tensor.dtype) for name, tensor in m.items()} for m in (self.down, self.up))
+        return Matrices(**dict(zip(("down", "up"), halves, strict=True)))
+
     @property
     def rank(self) -> int:
         """The one rank that all of them have.
@@ -53,7 +59,7 @@ class Matrices:
 
 def take_adapters(
     state: Mapping[str, Tensor], pattern: AdapterPattern, *, source: str
-) -> tuple[dict[str, Tensor], Matrices]:
+) -> tuple[Mapping[str, Tensor], Matrices]:
     """Take the adapters out of a state dict.
 
     Args:
@@ -62,12 +68,15 @@ def take_adapters(
         source: where it is from, for messages.
 
     Returns:
-        everything else, the weights of adapted maps under their plain names; and the adapters, none or some.
+        everything else, the weights of adapted maps under their plain names (`state` itself, if it holds no adapters),
+        and the adapters.
 
     Raises:
         UserError: an adapter without its other matrix.
     """
-    matrices, rest = Matrices(), {}
+    matrices, rest = Matrices(), dict[str, Tensor]()
+    if not any(pattern.matrix(key) for key in state):
+        return state, matrices
     for key, tensor in state.items():
         found = pattern.matrix(key)
         if found is None:
@@ -84,16 +93,18 @@ def take_adapters(
     return rest, matrices
 
 
-def settings_of(
-    matrices: Matrices, everything: Sequence[AdaptedMap], *, alpha: float, scale: Scale = "alpha/rank", source: str
-) -> LoRA:
+def split_published(state: Mapping[str, Tensor], *, source: str) -> tuple[Mapping[str, Tensor], Matrices]:
+    """Take the adapters out of prefix-free published weights, whatever network they are of; see `take_adapters`."""
+    return take_adapters(state, families.of_published(state, source=source).names.adapters, source=source)
+
+
+def settings_of(matrices: Matrices, everything: Sequence[AdaptedMap], *, alpha: float, source: str) -> LoRA:
     """Return the settings with which a network gets adapters of these places and sizes.
 
     Args:
         matrices: of a file.
         everything: all linear maps of the network that can be adapted.
-        alpha: of the adapters.
-        scale: how alpha is meant.
+        alpha: of the adapters, in units of 1 / rank.
         source: where the matrices are from, for messages.
 
     Raises:
@@ -113,7 +124,6 @@ def settings_of(
     lora = LoRA(
         rank=matrices.rank,
         alpha=alpha,
-        scale=scale,
         targets=tuple(dict.fromkeys(item.part for item in adapted)),
         blocks=blocks if blocks <= max(item.block for item in everything) else None,
     )
@@ -143,18 +153,25 @@ def load_adapters(network: nn.Module, matrices: Matrices, maps: Iterable[Adapted
     from cosmos_nemo.models.common.adapters import adapted_layers
 
     maps, layers = list(maps), {path: adapters for path, _, adapters in adapted_layers(network)}
-    rank = next(iter(layers.values())).rank
-    report.check(
-        found={name: tuple(tensor.shape) for name, tensor in matrices.named(PEFT).items()},
-        expected={name: shape for item in maps for name, shape in item.published_shapes(rank, PEFT).items()},
-        headline=f"The adapters of {source} are not those of the network",
-    )
+    check_shapes(matrices, maps, next(iter(layers.values())).rank, source=source)
     with torch.no_grad():
         for item in maps:
             if item.layer in layers:  # else it is on another pipeline stage
                 adapter = layers[item.layer][item.part]
                 _copy_slice(adapter.lora_A, matrices.down[item.weight])
                 _copy_slice(adapter.lora_B, matrices.up[item.weight])
+
+
+def run_settings(architecture: Architecture, lora: Mapping[str, Any]) -> LoRA:
+    """Return the settings with which a network gets the adapters of a run.
+
+    Args:
+        architecture: the network.
+        lora: what run.json says.
+    """
+    if fused_adapters.is_fused(lora):
+        return fused_adapters.settings(lora, has_text=bool(architecture.fields.get("crossattn_emb_channels")))
+    return LoRA(**lora)
 
 
 def stored_shapes(architecture: Architecture, lora: Mapping[str, Any]) -> dict[str, Shape]:
@@ -168,6 +185,49 @@ def stored_shapes(architecture: Architecture, lora: Mapping[str, Any]) -> dict[s
         return fused_adapters.stored_shapes(architecture, lora)
     maps = architecture.adapted(LoRA(**lora))
     return {name: shape for item in maps for name, shape in item.our_shapes(lora["rank"]).items()}
+
+
+def check_shapes(matrices: Matrices, maps: Iterable[AdaptedMap], rank: int, *, source: str) -> None:
+    """Raise unless there is exactly what is adapted in a network, in its shapes.
+
+    Args:
+        matrices: full ones.
+        maps: what is adapted, see `Architecture.adapted`.
+        rank: of the adapters.
+        source: where the matrices are from, for messages.
+
+    Raises:
+        UserError: listing every missing, unexpected and wrong-shape matrix.
+    """
+    report.check(
+        found={name: tuple(tensor.shape) for name, tensor in matrices.named(PEFT).items()},
+        expected={name: shape for item in maps for name, shape in item.published_shapes(rank, PEFT).items()},
+        headline=f"The adapters of {source} are not those of the network",
+    )
+
+
+def give_adapters(
+    network: nn.Module, architecture: Architecture, matrices: Matrices, *, alpha: float, source: str
+) -> LoRA:
+    """Give a network the adapters of a file, whatever published names it uses; returns their settings.
+
+    Args:
+        network: without adapters, of a tensor-parallel world of any size.
+        architecture: what it is.
+        matrices: full ones.
+        alpha: of the adapters, in units of 1 / rank.
+        source: where the matrices are from, for messages.
+
+    Raises:
+        UserError: they are of another network, or of places that cannot be put in words.
+    """
+    from cosmos_nemo.models.common.adapters import add_adapters
+
+    naming = architecture.family.names.naming(matrices.down)
+    lora = settings_of(matrices, architecture.adapted(naming=naming), alpha=alpha, source=source)
+    add_adapters(network, lora)
+    load_adapters(network, matrices, architecture.adapted(lora, naming), source=source)
+    return lora
 
 
 def adapters_of(network: nn.Module, maps: Iterable[AdaptedMap]) -> Matrices:

@@ -19,10 +19,17 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Published .pt, .safetensors or diffusers folder; tensor-parallel files; an upstream run's folder."
+            help="Published .pt, .safetensors or diffusers folder; tensor-parallel files; an upstream run's folder; "
+            "a folder of adapters."
         ),
     ],
     target: Annotated[Path, typer.Argument(help="Run folder to make.")],
+    base: Annotated[
+        Path | None, typer.Option(help="The weights that SOURCE's adapters belong to, if it holds adapters alone.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Alpha of the adapters, if SOURCE does not say it; 16 is upstream's default.")
+    ] = None,
     ema: Ema = False,
     dtype: Dtype = None,
     overwrite: Overwrite = False,
@@ -30,7 +37,10 @@ def import_(
     """Published or post-trained weights -> a run folder that training and generate take."""
     from cosmos_nemo.checkpoints import commands
 
-    print(commands.import_checkpoint(source, target, ema=ema, dtype=dtype, overwrite=overwrite))
+    message = commands.import_checkpoint(
+        source, target, base=base, alpha=alpha, ema=ema, dtype=dtype, overwrite=overwrite
+    )
+    print(message)
 
 
 @ckpt.command()
@@ -41,6 +51,13 @@ def export(
         typer.Argument(help=".pt or .safetensors file (iter_000001000.pt: as post-training writes it); or a folder."),
     ],
     format: Annotated[str, typer.Option(help="original or diffusers.")] = "original",
+    adapters: Annotated[
+        str,
+        typer.Option(
+            help="Of a run with adapters: merged into the weights; only the adapters, as a folder that PEFT takes; or "
+            "beside the weights in one file, as upstream's post-training writes them."
+        ),
+    ] = "merged",
     tensor_parallel: Annotated[
         int | None, typer.Option(help="Also write this many TARGET_model_mp_{rank}.pt files.")
     ] = None,
@@ -55,6 +72,7 @@ def export(
         source,
         target,
         format=format,
+        adapters=adapters,
         dtype=dtype,
         ema=ema,
         tensor_parallel=tensor_parallel,

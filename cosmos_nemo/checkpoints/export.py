@@ -86,7 +86,7 @@ def write_published(
             described = json.dumps(family.names.diffusers_config(fields), indent=2)
             (temporary / "config.json").write_text(described + "\n")
         elif target.suffix == ".safetensors":
-            save_file(state, temporary, metadata={"format": "pt"})
+            write_file(state, temporary)
         else:
             in_parts = tensor_parallel is not None
             torch.save(_torch_content(state, target, family, iteration or 0, in_parts=in_parts), temporary)
@@ -136,6 +136,14 @@ def _torch_content(
         return own_storages(state)
     trainer = {"grad_scaler": {}, "iteration": iteration}
     return trainer if in_parts else {"model": own_storages(state), **trainer}
+
+
+def write_file(state: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors into a `.safetensors` or torch file, by its suffix."""
+    if file.suffix == ".safetensors":
+        save_file(dict(state), file, metadata={"format": "pt"})
+    else:
+        torch.save(own_storages(state), file)
 
 
 def own_storages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

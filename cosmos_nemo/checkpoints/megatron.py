@@ -9,13 +9,14 @@ import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from cosmos_nemo import families
 from cosmos_nemo.checkpoints import fused_adapters, report
+from cosmos_nemo.checkpoints.adapters import run_settings
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.files import write_json
@@ -44,16 +45,20 @@ EMA_PREFIX = "ema."
 
 
 def load_training_checkpoint(
-    model: MegatronModule, checkpoint: str | Path | CheckpointInfo, *, ema: bool = False
+    model: MegatronModule,
+    checkpoint: str | Path | CheckpointInfo,
+    *,
+    ema: bool = False,
+    adapters: Literal["merged", "live", "left out"] = "merged",
 ) -> CheckpointInfo:
     """Load the network's weights of a training checkpoint, each rank reading its own shard.
-
-    Adapters that a run trained are merged into the weights they adapt.
 
     Args:
         model: a network in the current model-parallel world, whose size need not be the training run's.
         checkpoint: a run folder, its `checkpoints`, an `iter_*` folder, or what `find_checkpoint` returned.
         ema: take the averages of the weights that were trained.
+        adapters: what becomes of the adapters that a run trained: merged into the weights they adapt, kept in the
+            layers, or left out.
 
     Returns:
         the checkpoint that was loaded.
@@ -61,44 +66,69 @@ def load_training_checkpoint(
     Raises:
         UserError: nothing there, damaged, or of another model; every wrong key is listed.
     """
+    from cosmos_nemo.models.common.adapters import merge_adapters, remove_adapters
+
     info = checkpoint if isinstance(checkpoint, CheckpointInfo) else find_checkpoint(checkpoint)
-    from megatron.core import dist_checkpointing
-
-    adapters = info.run.lora if info.run else None
-    fused = adapters is not None and fused_adapters.is_fused(adapters)
-    if adapters:
-        _add_adapters(model, adapters)
-    sharded = _shards(model)
-    if fused:
-        sharded = fused_adapters.checkpoint_entries(model, sharded, prefix=MODEL_PREFIX)
-    check_keys(info, _whole_shapes(sharded))
-    if ema:
-        averaged = stored_shapes(info, prefix=EMA_PREFIX)
-        for key, entry in sharded.items():
-            if EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX) in averaged:
-                sharded[key] = sharded_average(entry, torch.empty_like(entry.data, dtype=torch.float32))
-    state = dist_checkpointing.load(dict(sharded), str(info.weights), common_strategy=_no_common())
-    loaded = {key.removeprefix(MODEL_PREFIX): state[key] for key in sharded}
+    entries = _entries(model, info)
+    state = _read(model, info, entries, ema=ema)
     with torch.no_grad():
-        model.load_state_dict(fused_adapters.split_state(model, loaded) if fused else loaded, strict=True)
-    if adapters:
-        from cosmos_nemo.models.common.adapters import merge_adapters
-
-        merge_adapters(model)
+        model.load_state_dict(state, strict=True)
+    if adapters != "live":
+        (merge_adapters if adapters == "merged" else remove_adapters)(model)
     logger.info("Loaded %s (step %d)", info.path, info.step)
     return info
 
 
-def _add_adapters(model: Any, settings: Mapping[str, Any]) -> None:
-    """Give a network the adapters that run.json describes."""
-    from cosmos_nemo.models.common.adapters import add_adapters
-    from cosmos_nemo.models.common.lora import LoRA
+def load_run_adapters(model: MegatronModule, info: CheckpointInfo, *, ema: bool = False) -> None:
+    """Give a network the adapters of a run, and leave its weights as they are.
 
-    if fused_adapters.is_fused(settings):
-        has_text = bool(getattr(model.config, "crossattn_emb_channels", 0))
-        add_adapters(model, fused_adapters.settings(settings, has_text=has_text))
-    else:
-        add_adapters(model, LoRA(**settings))
+    Args:
+        model: a network in the current model-parallel world, without adapters.
+        info: a checkpoint of a run that trained adapters.
+        ema: take their averages.
+
+    Raises:
+        UserError: as `load_training_checkpoint`.
+    """
+    entries = {key: entry for key, entry in _entries(model, info).items() if ".lora_" in key}
+    state = _read(model, info, entries, ema=ema)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter.copy_(state[name])
+
+
+def _entries(model: Any, info: CheckpointInfo) -> dict[str, Any]:
+    """What a checkpoint holds of a network, by key; the network gets the adapters that it says.
+
+    Raises:
+        UserError: it is of another network.
+    """
+    from cosmos_nemo.models.common.adapters import add_adapters
+
+    lora = info.run.lora if info.run else None
+    if lora:
+        add_adapters(model, run_settings(run_architecture(info), lora))
+    entries = _shards(model)
+    if lora and fused_adapters.is_fused(lora):
+        entries = fused_adapters.checkpoint_entries(model, entries, prefix=MODEL_PREFIX)
+    check_keys(info, _whole_shapes(entries))
+    return entries
+
+
+def _read(model: Any, info: CheckpointInfo, entries: dict[str, Any], *, ema: bool) -> dict[str, Tensor]:
+    """Read entries of a checkpoint, this rank's shards; by our names."""
+    from megatron.core import dist_checkpointing
+
+    if ema:
+        averaged = stored_shapes(info, prefix=EMA_PREFIX)
+        for key, entry in entries.items():
+            if EMA_PREFIX + entry.key.removeprefix(MODEL_PREFIX) in averaged:
+                entries[key] = sharded_average(entry, torch.empty_like(entry.data, dtype=torch.float32))
+    state = dist_checkpointing.load(dict(entries), str(info.weights), common_strategy=_no_common())
+    named = {key.removeprefix(MODEL_PREFIX): state[key] for key in entries}
+    lora = info.run.lora if info.run else None
+    return fused_adapters.split_state(model, named) if lora and fused_adapters.is_fused(lora) else named
 
 
 def _shards(model: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cosmos_nemo import families
@@ -71,6 +72,15 @@ def read_shards(whole: Path, *, size: int | None = None, ema: bool = False) -> M
 def outline(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The same names with tensors of the right shape and dtype, whose values may be missing: costs nothing."""
     return state.outline() if isinstance(state, MergedShards) else state
+
+
+def dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the dtype that holds all of the tensors exactly."""
+    tensors = list(outline(state).values())
+    dtype = tensors[0].dtype
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
 
 
 def select_network(

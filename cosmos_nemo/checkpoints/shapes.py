@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cosmos_nemo import families
 from cosmos_nemo.checkpoints.published import outline, select_network
+from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
 
 
@@ -22,9 +23,17 @@ def published_architecture(state: Mapping[str, Tensor], *, ema: bool = False) ->
         ema: Look at the averaged copy.
 
     Raises:
-        UserError: They are of no known family, or a tensor that fixes a size is missing or has an impossible shape.
+        UserError: They are of no known family, a tensor that fixes a size is missing or has an impossible shape, or
+            there are adapters beside them.
     """
     state = select_network(state, ema=ema)
     family = families.of_published(state)
+    if any(family.names.adapters.matrix(name) for name in state):
+        usual = family.names.adapter_alpha
+        hint = f"; {usual:g} is the default upstream" if usual else ""
+        raise UserError(
+            "The file holds adapters beside the weights and does not say their alpha: make a run of it with "
+            f"`cosmos-nemo ckpt import FILE RUN --alpha ALPHA`{hint}."
+        )
     fields = family.names.infer(outline(state))
     return Architecture(family=family, fields={**fields, **family.named_like(fields)})

@@ -40,6 +40,8 @@ class Names(abc.ABC):
     """Matches prefix-free keys that are left out where the network does not have them: some files hold more."""
     adapters: AdapterPattern = INJECTED
     """What files with network and adapters call the adapters."""
+    adapter_alpha: float | None = None
+    """The alpha of adapters that upstream's tools take where nothing else is said; their files do not hold it."""
     in_parts: bool = False
     """Whether upstream cuts these networks into a file per tensor-parallel rank; see `cut_of`."""
 

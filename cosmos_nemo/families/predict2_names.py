@@ -127,6 +127,7 @@ class Predict2Names(Names):
     """Names of the Predict2 diffusion transformers."""
 
     prefix = "net."
+    adapter_alpha = 16.0
     ema_prefix = "net_ema."
     # Diffusers' class of these networks is Predict1's too, without the learned positions.
     marks = re.compile(

@@ -16,14 +16,28 @@ from cosmos_nemo import cli
         (
             ["ckpt", "import", "a.pt", "run", "--ema", "--dtype", "bfloat16"],
             "import_checkpoint",
-            ((Path("a.pt"), Path("run")), {"ema": True, "dtype": "bfloat16", "overwrite": False}),
+            (
+                (Path("a.pt"), Path("run")),
+                {"base": None, "alpha": None, "ema": True, "dtype": "bfloat16", "overwrite": False},
+            ),
+        ),
+        (
+            ["ckpt", "import", "adapters", "run", "--base", "a.pt", "--alpha", "8"],
+            "import_checkpoint",
+            (
+                (Path("adapters"), Path("run")),
+                {"base": Path("a.pt"), "alpha": 8.0, "ema": False, "dtype": None, "overwrite": False},
+            ),
         ),
         (
             ["ckpt", "export", "run", "b.pt", "--tensor-parallel", "4", "--overwrite"],
             "export_checkpoint",
             (
                 (Path("run"), Path("b.pt")),
-                {"ema": False, "dtype": None, "overwrite": True, "format": "original", "tensor_parallel": 4},
+                {
+                    **{"format": "original", "adapters": "merged", "tensor_parallel": 4},
+                    **{"ema": False, "dtype": None, "overwrite": True},
+                },
             ),
         ),
         (

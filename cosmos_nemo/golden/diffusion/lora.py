@@ -3,14 +3,14 @@
 import torch
 
 from cosmos_nemo import families
-from cosmos_nemo.checkpoints.adapters import load_adapters, settings_of, take_adapters
+from cosmos_nemo.checkpoints.adapters import give_adapters, take_adapters
 from cosmos_nemo.checkpoints.published import select_network
 from cosmos_nemo.errors import UserError
 from cosmos_nemo.families.architecture import Architecture
 from cosmos_nemo.golden.compare import Comparison, compare, exactly
 from cosmos_nemo.golden.diffusion.build import build_model, conditions
 from cosmos_nemo.golden.manifest import Case, Tensors
-from cosmos_nemo.models.common.adapters import add_adapters, merge_adapters, without_adapters
+from cosmos_nemo.models.common.adapters import merge_adapters, without_adapters
 from cosmos_nemo.models.common.lora import LoRA
 from cosmos_nemo.parallel.process import World
 
@@ -27,9 +27,7 @@ def check_lora(case: Case, world: World) -> list[Comparison]:
         raise UserError(f"config has lora_rank={rank}, the adapters in {file} have {matrices.rank}")
     model = build_model(case, world, weights=base)
     network = families.architecture_of(model.config)
-    lora = settings_of(matrices, network.adapted(), alpha=case.setting("lora_alpha"), source=file)
-    add_adapters(model, lora)
-    load_adapters(model, matrices, network.adapted(lora), source=file)
+    lora = give_adapters(model, network, matrices, alpha=case.setting("lora_alpha"), source=file)
     model.to(world.device)
 
     comparisons = _check_names(case, network, lora)

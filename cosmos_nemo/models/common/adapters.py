@@ -165,9 +165,19 @@ def merge_adapters(network: nn.Module) -> int:
     Returns:
         number of linear maps that had adapters on this process.
     """
-    count = 0
     for _, layer, adapters in adapted_layers(network):
         layer.weight.copy_(layer.weight.float() + adapters.delta())
+    return remove_adapters(network)
+
+
+def remove_adapters(network: nn.Module) -> int:
+    """Take the adapters away: the network is what it was before it had any.
+
+    Returns:
+        number of linear maps that had adapters on this process.
+    """
+    count = 0
+    for _, layer, adapters in adapted_layers(network):
         layer.adapters = None
         count += len(adapters.names())
     return count
